@@ -1,0 +1,39 @@
+# Two commands: `make demo` runs the main job on the embedded data, `make test` checks everything.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+OUT    ?= out/demo
+
+.PHONY: setup demo test test-all lint types clean
+.DEFAULT_GOAL := test
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+setup: $(VENV)/.ready
+
+demo: setup
+	$(BIN)/ntksap prune-train-export resnet50 --out $(OUT)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# cli/ and models/ install inside the package; mypy gets to see the tree as it will be installed.
+types: setup
+	rm -rf .types && mkdir -p .types/ntksap_export
+	ln -s $(CURDIR)/ntksap_export/* $(CURDIR)/cli $(CURDIR)/models .types/ntksap_export/
+	cd .types && $(abspath $(BIN))/mypy --config-file ../pyproject.toml -p ntksap_export
+
+test: lint types
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: lint types
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) .types build out *.egg-info

@@ -1,0 +1,3 @@
+from ntksap_export.cli.app import main
+
+main()

@@ -1,0 +1,73 @@
+"""`ntksap`: assembles the verbs, and is the one place where an error becomes an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import typer
+
+from ntksap_export.cli.commands import chain, export, inspect, listing, profile, prune, report, train
+from ntksap_export.errors import BUG_EXIT_CODE, INTERRUPTED_EXIT_CODE, OS_ERROR_EXIT_CODE, NtksapError
+
+app = typer.Typer(
+    name="ntksap",
+    help="Prune a network before it is trained, train it sparse, store it sparse, export it, measure it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("prune-train-export")(chain.prune_train_export)
+app.command("prune")(prune.prune)
+app.command("train")(train.train)
+app.command("export")(export.export)
+app.command("profile")(profile.profile)
+app.command("report")(report.report)
+app.command("inspect")(inspect.inspect)
+app.command("list")(listing.list_)
+
+
+def _version(show: bool) -> None:
+    if show:
+        from importlib.metadata import version
+
+        typer.echo(f"ntksap {version('ntksap-export')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run `ntksap`; one line on stderr and an exit code for whatever is the user's to mend."""
+    try:
+        app()
+    except NtksapError as error:
+        _end(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _end(
+            "interrupted; the same command goes on from the last finished epoch or stage",
+            INTERRUPTED_EXIT_CODE,
+        )
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `ntksap ... | head` is no error
+        sys.exit(0)
+    except OSError as error:
+        where = f" '{error.filename}'" if error.filename else ""
+        _end(
+            f"cannot write or read{where}: {error.strerror or error}; free space or choose another --out",
+            OS_ERROR_EXIT_CODE,
+        )
+    except Exception as error:
+        traceback.print_exc()
+        _end(f"this is a bug in ntksap ({type(error).__name__}); please report the lines above", BUG_EXIT_CODE)
+
+
+def _end(message: str, code: int) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)

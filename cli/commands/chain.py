@@ -1,0 +1,45 @@
+"""`ntksap prune-train-export MODEL`: the whole road."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from ntksap_export.cli import options
+from ntksap_export.cli.options import Config, Json, Model, Out, Overwrite
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan and write nothing")]
+
+
+@options.takes(*options.DATA, *options.PRUNE, *options.TRAIN, *options.EXPORT, *options.PROFILE)
+def prune_train_export(
+    model: Model,
+    out: Out = None,
+    config: Config = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    **settings: Any,
+) -> None:
+    """Prune at initialization, train, save a sparse checkpoint, export ONNX, measure, report.
+
+    The same command again goes on where an interrupted one stopped.
+    """
+    from ntksap_export.cli import console, texts
+    from ntksap_export.cli.settings import default_out, load_config
+    from ntksap_export.pipeline import plan, run_road, summary
+
+    resolved = load_config(model, config, settings)
+    directory = out or default_out(resolved)
+    if dry_run:
+        planned = plan(resolved, directory, overwrite)
+        console.print_json(planned) if json else print(texts.plan_text(planned, directory))
+        return
+    progress = console.make_progress()
+    progress.say(texts.greeting(resolved, directory))
+    command = options.as_typed([argument for argument in sys.argv[1:] if argument not in ("--json", "--overwrite")])
+    run_road(resolved, directory, overwrite=overwrite, progress=progress, command=command)
+    result = summary(directory)
+    console.print_json(result) if json else print(texts.summary_text(result))

@@ -1,0 +1,155 @@
+"""Every flag that is a setting of a run, in one table; the verbs pick theirs from it.
+
+Flags default to None: what was not given comes from --config, and then from `RunConfig`, which also validates.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ntksap_export.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One setting: the Python type of its value on the command line, its help, and how a list is written."""
+
+    kind: type | Any
+    help: str
+    items: type | None = None
+    panel: str = "Options"
+
+
+_DATA = "Data and model"
+
+FLAGS: dict[str, Flag] = {
+    "data": Flag(str, "digits (embedded), a folder (train/CLASS/*.jpg), or shards. Default: digits", panel=_DATA),
+    "num_classes": Flag(int, "Check that the data has so many classes. Default: the data's", panel=_DATA),
+    "image_size": Flag(int, "Side of the input in pixels. Default: small images' own, else the model's", panel=_DATA),
+    "mean": Flag(str, "R,G,B mean on the scale 0..1. Default: found in the training images", float, _DATA),
+    "std": Flag(str, "R,G,B standard deviation. Default: found in the training images", float, _DATA),
+    "stem": Flag(str, "auto, imagenet or cifar: first layers of resnet18/34/50. Default: auto", panel=_DATA),
+    "seed": Flag(int, "All that is random follows from it. Default: 0", panel=_DATA),
+    "device": Flag(str, "auto, cpu or cuda. Default: auto", panel=_DATA),
+    "threads": Flag(int, "CPU threads to compute with. Default: torch's choice", panel=_DATA),
+    "workers": Flag(int, "Processes that decode large images. Default: 2", panel=_DATA),
+    "method": Flag(str, "How weights are scored; see `ntksap list methods`. Default: ntksap", panel="Prune"),
+    "sparsity": Flag(float, "Share of prunable weights to remove, in [0, 1). Default: 0.9", panel="Prune"),
+    "density": Flag(float, "Share that stays, 1 - sparsity, in (0, 1]", panel="Prune"),
+    "rounds": Flag(int, "Score-and-mask rounds. Default: the method's (ntksap: 20)", panel="Prune"),
+    "epsilon": Flag(float, "ntksap: standard deviation of the perturbation. Default: 0.01", panel="Prune"),
+    "draws": Flag(int, "ntksap: fresh initializations per batch and round. Default: 1", panel="Prune"),
+    "score_batch_size": Flag(int, "Images per scoring batch. Default: 100; large images 16; digits 32", panel="Prune"),
+    "score_batches": Flag(int, "Scoring batches per draw. Default: 1", panel="Prune"),
+    "keep_dense": Flag(list[str], "A layer that stays whole; may be repeated", panel="Prune"),
+    "epochs": Flag(int, "Passes over the training images. Default: 30; digits 5", panel="Train"),
+    "batch_size": Flag(int, "Images per training step. Default: 128; digits 32", panel="Train"),
+    "lr": Flag(float, "Peak learning rate. Default: 0.1; digits 0.05", panel="Train"),
+    "momentum": Flag(float, "Of SGD. Default: 0.9", panel="Train"),
+    "nesterov": Flag(bool, "Nesterov momentum. Default: yes", panel="Train"),
+    "weight_decay": Flag(float, "L2. Default: 0.0005", panel="Train"),
+    "schedule": Flag(str, "cosine, or step (x0.1 at each milestone). Default: cosine", panel="Train"),
+    "milestones": Flag(str, "For step: shares of the epochs. Default: 0.5,0.75", float, "Train"),
+    "warmup_epochs": Flag(float, "Linear warm-up. Default: 0.5", panel="Train"),
+    "label_smoothing": Flag(float, "In [0, 1). Default: 0", panel="Train"),
+    "augment": Flag(str, "auto, none, shift, crop-flip or resized-crop. Default: auto", panel="Train"),
+    "precision": Flag(str, "fp32, bf16, or auto: bf16 where the hardware is fast at it. Default: auto", panel="Train"),
+    "opset": Flag(int, "ONNX opset, 18 to 23. Default: 20", panel="Export"),
+    "atol": Flag(float, "Parity: absolute tolerance of a logit. Default: 1e-5", panel="Export"),
+    "rtol": Flag(float, "Parity: tolerance as a share of the largest logit. Default: 1e-4", panel="Export"),
+    "profile_batch": Flag(str, "Batches to measure. Default: 1,8", int, "Profile"),
+    "profile_threads": Flag(str, "Threads to measure with. Default: all CPUs", int, "Profile"),
+    "profile_backend": Flag(str, "onnxruntime, torch. Default: both", str, "Profile"),
+    "profile_device": Flag(str, "cpu, cuda. Default: both; what is missing gets a row with the reason", str, "Profile"),
+    "profile_seconds": Flag(float, "Seconds of timed calls per cell. Default: 1", panel="Profile"),
+}  # fmt: skip
+
+DATA = ("data", "num_classes", "image_size", "mean", "std", "stem", "seed", "device", "threads", "workers")
+PRUNE = (
+    "method", "sparsity", "density", "rounds", "epsilon", "draws", "score_batch_size", "score_batches", "keep_dense",
+)  # fmt: skip
+TRAIN = (
+    "epochs", "batch_size", "lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones", "warmup_epochs",
+    "label_smoothing", "augment", "precision",
+)  # fmt: skip
+EXPORT = ("opset", "atol", "rtol")
+PROFILE = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
+
+Model = Annotated[str, typer.Argument(help="A name from `ntksap list models`", show_default=False)]
+RunPath = Annotated[Path, typer.Argument(help="An output directory of ntksap", show_default=False)]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Output directory. Default: runs/MODEL-DATA-METHOD-SPARSITY", show_default=False),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file with the same keys as the flags", show_default=False),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Give up another run that the directory holds")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output")]
+
+
+def takes(*names: str, rename: Mapping[str, str] | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a verb the flags of these settings; they reach it in `**settings`, None where not given.
+
+    Args:
+        names: keys of `FLAGS`.
+        rename: key -> flag name, where a verb calls it differently.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(function, eval_str=True)
+        own = [item for item in signature.parameters.values() if item.kind is not inspect.Parameter.VAR_KEYWORD]
+        added = [_parameter(name, (rename or {}).get(name, name)) for name in names]
+        function.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
+        function.__annotations__ = {item.name: item.annotation for item in (*own, *added)}
+        return function
+
+    return decorate
+
+
+def given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that were given, lists split at commas.
+
+    Raises:
+        ConfigError: an item of a list that is not a number.
+    """
+    values = {}
+    for name, value in settings.items():
+        if value is None or value == []:
+            continue
+        items = FLAGS[name].items
+        values[name] = _split(name, value, items) if items else tuple(value) if isinstance(value, list) else value
+    return values
+
+
+def _split(name: str, text: str, kind: type) -> tuple[Any, ...]:
+    try:
+        return tuple(kind(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError:
+        flag = name.replace("_", "-")
+        raise ConfigError(f"--{flag} takes numbers separated by commas; got '{text}'") from None
+
+
+def _parameter(name: str, shown: str) -> inspect.Parameter:
+    flag = FLAGS[name]
+    text = f"--{shown.replace('_', '-')}"
+    if flag.kind is bool:
+        text = f"{text}/--no-{shown.replace('_', '-')}"
+    option = typer.Option(text, help=flag.help, show_default=False, rich_help_panel=flag.panel)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[flag.kind | None, option]
+    )
+
+
+def as_typed(arguments: Sequence[str]) -> str:
+    """The command line as a user would type it again."""
+    import shlex
+
+    return shlex.join(["ntksap", *arguments])

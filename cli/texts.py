@@ -1,0 +1,143 @@
+"""What the command line prints: plain text from plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ntksap_export.config import RunConfig
+
+
+def greeting(config: RunConfig, out: Path) -> str:
+    """The first lines of a run: what, where, and on which data."""
+    lines = [
+        f"prune {config.model} to {config.sparsity:.4g} sparsity with {config.method}, train, export, measure -> {out}"
+    ]
+    if config.data == "digits":
+        lines.append(
+            "data: the embedded sample `digits` (1,797 real handwritten digits, enlarged). For your own images: "
+            "--data FOLDER with train/CLASS/*.jpg and val/, or WebDataset shards train-*.tar and test-*.tar"
+        )
+    return "\n".join(lines)
+
+
+def plan_text(plan: dict[str, Any], out: Path) -> str:
+    """The plan of --dry-run."""
+    data, settings = plan["data"], plan["config"]
+    layers = [
+        (layer["name"], _shape(layer["shape"]), f"{layer['weights']:,}", f"{layer['macs']:,}")
+        for layer in plan["layers"]
+    ]
+    images = f"{data['train_images']:,} training and {data['val_images']:,} validation images"
+    lines = [
+        f"plan for {out} (nothing is written)",
+        "",
+        "settings:",
+        *(f"  {key} = {_value(value)}" for key, value in sorted(settings.items())),
+        "",
+        f"data: {data['name']}, {data['classes']} classes, {images}",
+        "",
+        *aligned(("layer", "shape", "weights", "MACs"), layers, "<>>>"),
+        "",
+        f"parameters {plan['parameters']:,}; prunable {plan['prunable_weights']:,}; to keep {plan['kept_weights']:,}",
+        f"dense FLOPs per image {plan['dense_flops']:,}",
+        "density after each round: " + " ".join(f"{density:.4f}" for density in plan["densities"]),
+        f"device {plan['device']}, training in {plan['precision']}",
+        "estimated time: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in plan["estimated_s"].items()),
+        f"stages already finished there: {', '.join(plan['done']) or 'none'}",
+        "files: " + ", ".join(plan["files"]),
+    ]
+    return "\n".join(lines)
+
+
+def summary_text(result: dict[str, Any]) -> str:
+    """The result of a run, short."""
+    lines = [f"{result['model']} on {result['data']} in {result['out']}"]
+    if "density" in result:
+        lines.append(
+            f"  mask      kept {result['kept']:,} of {result['weights']:,} weights, sparsity {result['sparsity']:.2%}, "
+            f"FLOP density {result['flop_density']:.2%}"
+        )
+        lines += [f"  health    {sentence}" for sentence in result["advice"]]
+    if "val_accuracy" in result:
+        lines.append(
+            f"  accuracy  {result['val_accuracy']:.2%} on the validation images after {result['epochs']} epochs "
+            f"(best {result['best_val_accuracy']:.2%})"
+        )
+    if "parity" in result:
+        lines.append(f"  parity    {'torch and onnxruntime agree' if result['parity'] else 'FAILED'}")
+    for name, size in result["files"].items():
+        lines.append(f"  file      {name:<18} {size / 1e6:8.2f} MB")
+    if result.get("latency"):
+        lines += ["", *latency_table(result["latency"])]
+    return "\n".join(lines)
+
+
+def latency_table(rows: list[dict[str, Any]]) -> list[str]:
+    """Measured cells as aligned lines; skipped ones with their reason."""
+    header = ("backend", "device", "variant", "batch", "threads", "p50 ms", "p90 ms", "p99 ms", "images/s")
+    cells = [
+        (
+            row["backend"],
+            row["device"],
+            row["variant"],
+            str(row["batch"]),
+            str(row["threads"]),
+            *(f"{row[key]:.3f}" for key in ("p50_ms", "p90_ms", "p99_ms")),
+            f"{row['throughput_images_per_s']:.1f}",
+            f"{row['run_peak_rss_bytes'] / 1e6:.0f} MB",
+            row["noise"],
+        )
+        for row in rows
+        if row["status"] == "measured"
+    ]
+    lines = aligned((*header, "peak RSS", "noise"), cells, "<<<>>>>>>><") if cells else []
+    lines += [
+        f"{row['backend']} on {row['device']}, {row['variant']}: skipped, {row['reason']}"
+        for row in rows
+        if row["status"] != "measured"
+    ]
+    return lines
+
+
+def inspect_text(result: dict[str, Any]) -> str:
+    """What `ntksap inspect` found."""
+    if result["kind"] == "run directory":
+        return summary_text(result) + f"\n  stages    {', '.join(result['stages']) or 'none finished'}"
+    rows = [
+        (
+            row["name"],
+            _shape(row["shape"]),
+            row["dtype"],
+            row["encoding"],
+            f"{row['stored_bytes']:,}",
+            f"{row['sparsity']:.2%}",
+        )
+        for row in result["tensors"]
+    ]
+    return "\n".join(
+        [
+            f"{result['kind']}, {result['file_bytes'] / 1e6:.3f} MB",
+            *aligned(("tensor", "shape", "dtype", "encoding", "bytes", "sparsity"), rows, "<><<>>"),
+            *(f"{key}: {_value(value)}" for key, value in result["facts"].items()),
+        ]
+    )
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], sides: str) -> list[str]:
+    """Rows of text in columns; `sides` has `<` or `>` for each column."""
+    table = [tuple(header), *(tuple(row) for row in rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    return [
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
+        for row in table
+    ]
+
+
+def _shape(sides: Sequence[int]) -> str:
+    return "x".join(map(str, sides))
+
+
+def _value(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,244 @@
+"""One safetensors file with one metadata key: nothing in it is believed before it is checked.
+
+The bytes of a file depend on its content alone: safetensors orders the tensors itself (by dtype, then name),
+and a single metadata key holding canonical JSON leaves no order to chance.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from ntksap_export.atomic import canonical_json
+from ntksap_export.errors import CheckpointError
+
+METADATA_KEY: Final = "ntksap"
+SCHEMA: Final = 1
+MAX_ELEMENTS: Final = 2**48  # no file holds more; below it no product of sizes overflows 64 bits
+_PICKLE_PROTOCOLS: Final = (b"\x02", b"\x03", b"\x04", b"\x05")
+DTYPES: Final[Mapping[str, torch.dtype]] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a file's header says of one of its tensors; its bytes are known to lie in the file."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes the values take in the file."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class Container:
+    """An open file: its parsed metadata, the specs of its tensors, and their values on request."""
+
+    def __init__(self, handle: Any, document: Mapping[str, Any], specs: Mapping[str, Spec]) -> None:
+        self._handle = handle
+        self.document = document
+        self.specs = specs
+
+    def spec(self, part: str) -> Spec:
+        """The spec of the file's tensor `part`.
+
+        Raises:
+            CheckpointError: the file has no such tensor.
+        """
+        if part not in self.specs:
+            raise CheckpointError(f"tensor {shown(part)} is missing; write the file again")
+        return self.specs[part]
+
+    def expect(self, part: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+        """Check `part` against what it must be, before any of it is read.
+
+        Raises:
+            CheckpointError: it is missing, or of another dtype or shape.
+        """
+        spec = self.spec(part)
+        if (spec.dtype, spec.shape) != (dtype, shape):
+            raise CheckpointError(
+                f"tensor {shown(part)} must be {dtype_name(dtype)} {shape}; got {dtype_name(spec.dtype)} {spec.shape}"
+            )
+
+    def expect_only(self, parts: set[str]) -> None:
+        """Check that the file holds no tensor but `parts`.
+
+        Raises:
+            CheckpointError: names one that the metadata does not list.
+        """
+        if surplus := sorted(set(self.specs) - parts):
+            raise CheckpointError(f"tensor {shown(surplus[0])} is not listed in the metadata; write the file again")
+
+    def read(self, part: str) -> torch.Tensor:
+        """The values of `part`, in memory of their own.
+
+        Raises:
+            CheckpointError: they cannot be read.
+        """
+        self.spec(part)
+        try:
+            tensor: torch.Tensor = self._handle.get_tensor(part)
+        except Exception as error:  # the library raises its own errors, torch's, and the system's
+            raise CheckpointError(f"tensor {shown(part)} cannot be read: {_first_line(error)}") from error
+        if tensor.dtype == torch.bool and bool((tensor.view(torch.uint8) > 1).any()):
+            raise CheckpointError(f"tensor {shown(part)} is bool but holds bytes other than 0 and 1")
+        return tensor.clone()  # some versions of safetensors return memory that is mapped to the file
+
+
+def container_bytes(tensors: Mapping[str, torch.Tensor], document: Mapping[str, Any]) -> bytes:
+    """The whole file as bytes: equal content gives equal bytes, in whatever order `tensors` comes.
+
+    Args:
+        tensors: contiguous, on the CPU, of a dtype in `DTYPES`.
+        document: JSON-able; goes under the one metadata key, with the schema's number added.
+    """
+    separate: dict[str, torch.Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage().data_ptr()
+        separate[name] = tensor.clone() if storage in storages else tensor  # safetensors refuses shared memory
+        storages.add(storage)
+    return save(separate, metadata={METADATA_KEY: canonical_json({**document, "schema": SCHEMA})})
+
+
+@contextmanager
+def open_container(path: Path) -> Iterator[Container]:
+    """Open `path` for reading; every CheckpointError raised in the block gets the file's name in front.
+
+    The file is never unpickled, and no memory is taken but for bytes that are in it.
+
+    Raises:
+        CheckpointError: there is no such file, or it is not one of ours, or the block found a fault.
+    """
+    try:
+        head = _first_bytes(path)
+        try:
+            opened: Any = safe_open(path, framework="pt")
+        except Exception as error:
+            raise CheckpointError(f"{_what_it_is(head)} ({_first_line(error)})") from error
+        with opened as handle:
+            names = list(handle.keys())
+            document = _parsed(handle.metadata(), len(names))
+            yield Container(handle, document, {name: _spec(handle, name) for name in names})
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def shape_from_json(value: Any) -> tuple[int, ...]:
+    """A tensor's shape from parsed JSON.
+
+    Raises:
+        CheckpointError: it is not a list of sizes, or there are more elements than any file holds.
+    """
+    if not isinstance(value, list) or not all(type(size) is int and 0 <= size <= MAX_ELEMENTS for size in value):
+        raise CheckpointError(f"shape must be a list of sizes from 0 to 2**48; got {shown(value)}")
+    if len(value) > 64 or math.prod(max(size, 1) for size in value) > MAX_ELEMENTS:
+        raise CheckpointError(f"shape {shown(value)} is larger than any file; is the file damaged?")
+    return tuple(value)
+
+
+def shown(value: object) -> str:
+    """`value` for a message: one line, at most 80 characters."""
+    text = ascii(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """As torch writes it, without `torch.`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise CheckpointError("is a directory; name the .safetensors file in it")
+        if not stat.S_ISREG(mode):
+            raise CheckpointError("is not a regular file")
+        with path.open("rb") as file:
+            return file.read(64)
+    except OSError as error:
+        raise CheckpointError((error.strerror or str(error)).lower()) from error
+
+
+def _what_it_is(head: bytes) -> str:
+    # Only asked of what safetensors refused: a sound file may well begin with one of these bytes.
+    if not head:
+        return "not an ntksap checkpoint; the file is empty"
+    if head.startswith(b"PK"):
+        return "not an ntksap checkpoint; a zip archive, as torch.save writes: these are never unpickled here"
+    if head[:1] == b"\x80" and head[1:2] in _PICKLE_PROTOCOLS:
+        return "not an ntksap checkpoint; a pickle: these are never unpickled here"
+    if head.lstrip().startswith(b"<"):
+        return "not an ntksap checkpoint; an HTML or XML page: was the download refused?"
+    if head.startswith(b"version https://git-lfs"):
+        return "not an ntksap checkpoint; a git-lfs pointer: fetch the file itself with git lfs pull"
+    return "not a readable safetensors file; truncated or damaged"
+
+
+def _parsed(metadata: Mapping[str, str] | None, tensors: int) -> dict[str, Any]:
+    if metadata is None or METADATA_KEY not in metadata:
+        raise CheckpointError(
+            f"not an ntksap checkpoint; dense safetensors with {tensors} tensors and no {METADATA_KEY!r} "
+            "metadata; read it with safetensors.torch.load_file"
+        )
+    try:
+        document = json.loads(metadata[METADATA_KEY], parse_constant=_refuse)
+        canonical_json(document)  # refuses what could not be written again, such as 1e999
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"its {METADATA_KEY!r} metadata is not JSON: {_first_line(error)}") from error
+    if not isinstance(document, dict):
+        raise CheckpointError(f"its {METADATA_KEY!r} metadata must be a JSON object; got {shown(document)}")
+    schema = document.get("schema")
+    if type(schema) is not int or schema < 1:
+        raise CheckpointError(f"its schema must be a number from 1 up; got {shown(schema)}")
+    if schema > SCHEMA:
+        raise CheckpointError(
+            f"written by a newer ntksap-export (schema {shown(schema)}, this one reads up to {SCHEMA}); "
+            "upgrade ntksap-export"
+        )
+    return document
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _spec(handle: Any, name: str) -> Spec:
+    view = handle.get_slice(name)
+    code = view.get_dtype()
+    if code not in DTYPES:
+        raise CheckpointError(f"tensor {shown(name)} has dtype {code}, which is not read; use {', '.join(DTYPES)}")
+    return Spec(DTYPES[code], shape_from_json(list(view.get_shape())))

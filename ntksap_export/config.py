@@ -1,0 +1,196 @@
+"""The resolved configuration of a run: one frozen, validated model; its keys are the flags of the command line.
+
+Values come from three places, the first that has one wins: a flag, the TOML file of `--config`, the default. Some
+defaults depend on the data or the model; `RunConfig.resolved` fills them in, so that what is stored is complete.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ntksap_export.errors import ConfigError
+from ntksap_export.ranges import check_sparsity
+
+# Which stage a key belongs to: a stage's result stays valid as long as its keys, and those before it, are unchanged.
+PRUNE_KEYS = (
+    "model", "data", "num_classes", "image_size", "mean", "std", "stem", "seed", "method", "sparsity", "rounds",
+    "epsilon", "draws", "score_batch_size", "score_batches", "keep_dense",
+)  # fmt: skip
+TRAIN_KEYS = (
+    "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones",
+    "warmup_epochs", "label_smoothing", "augment", "precision",
+)  # fmt: skip
+EXPORT_KEYS = ("opset", "atol", "rtol")
+PROFILE_KEYS = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
+STAGE_KEYS: dict[str, tuple[str, ...]] = {
+    "prune": PRUNE_KEYS,
+    "train": TRAIN_KEYS,
+    "export": EXPORT_KEYS,
+    "profile": PROFILE_KEYS,
+}
+# How a stage is carried out, not what comes out of it: free to change between runs of one directory.
+FREE_KEYS = ("device", "threads", "workers")
+
+
+class RunConfig(BaseModel):
+    """All settings of one run. `None` means: found from the data or the model.
+
+    Units and ranges stand beside each field; the command line shows the same texts as `--help`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    model: str
+    data: str = "digits"
+    num_classes: int | None = Field(None, ge=2)
+    image_size: int | None = Field(None, ge=8, le=4096)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    stem: Literal["auto", "imagenet", "cifar"] = "auto"
+    seed: int = Field(0, ge=0, lt=2**63)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(None, ge=1)
+    workers: int = Field(2, ge=0)
+
+    method: str = "ntksap"
+    sparsity: float = 0.9
+    rounds: int | None = Field(None, ge=1)
+    epsilon: float = Field(0.01, gt=0)
+    draws: int = Field(1, ge=1)
+    score_batch_size: int | None = Field(None, ge=2)
+    score_batches: int = Field(1, ge=1)
+    keep_dense: tuple[str, ...] = ()
+
+    epochs: int | None = Field(None, ge=1)
+    batch_size: int | None = Field(None, ge=2)
+    optimizer: Literal["sgd"] = "sgd"
+    lr: float | None = Field(None, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = True
+    weight_decay: float = Field(5e-4, ge=0)
+    schedule: Literal["cosine", "step"] = "cosine"
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    warmup_epochs: float = Field(0.5, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    augment: Literal["auto", "none", "shift", "crop-flip", "resized-crop"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    opset: int = Field(20, ge=18, le=23)
+    atol: float = Field(1e-5, gt=0)
+    rtol: float = Field(1e-4, gt=0)
+
+    profile_batch: tuple[int, ...] = (1, 8)
+    profile_threads: tuple[int, ...] | None = None
+    profile_backend: tuple[Literal["onnxruntime", "torch"], ...] = ("onnxruntime", "torch")
+    profile_device: tuple[Literal["cpu", "cuda"], ...] = ("cpu", "cuda")
+    profile_seconds: float = Field(1.0, gt=0)
+
+    def keys_of(self, stage: str) -> dict[str, Any]:
+        """The settings that belong to `stage`, as plain JSON values."""
+        everything = self.model_dump(mode="json")
+        return {key: everything[key] for key in STAGE_KEYS[stage]}
+
+    def with_values(self, **values: Any) -> RunConfig:
+        """A validated copy with some values changed.
+
+        Raises:
+            ConfigError: a value is out of range.
+        """
+        return make_config({**self.model_dump(), **values})
+
+
+def make_config(values: Mapping[str, Any]) -> RunConfig:
+    """Validate `values` (keys with underscores) into a `RunConfig`.
+
+    Raises:
+        ConfigError: an unknown key (near ones suggested) or a value out of range, in one line.
+    """
+    values = dict(values)
+    density = values.pop("density", None)
+    if density is not None:
+        if values.get("sparsity") is not None:
+            raise ConfigError("give --sparsity or --density, not both")
+        if not isinstance(density, int | float) or not 0 < density <= 1:
+            raise ConfigError(f"density must be in (0, 1]; got {density}. It is the share of weights that stays")
+        values["sparsity"] = 1.0 - float(density)
+    for key in values:
+        if key not in RunConfig.model_fields:
+            raise ConfigError(_unknown_key(key))
+    try:
+        config = RunConfig(**values)
+    except ValidationError as error:
+        raise ConfigError(_first_problem(error)) from None
+    _check_together(config)
+    return config
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The keys of a TOML file, as flags are named (`batch-size` or `batch_size`).
+
+    Raises:
+        ConfigError: no such file, not TOML, or an unknown key.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"--config: no such file '{path}'") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config: '{path}' is not TOML: {error}") from None
+    values = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in RunConfig.model_fields and name != "density":
+            raise ConfigError(f"--config '{path}': {_unknown_key(key)}")
+        values[name] = value
+    return values
+
+
+def merge(file_values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay flags (those that are not None) over the file's values; `density` and `sparsity` are one setting."""
+    given = {key: value for key, value in flags.items() if value is not None}
+    merged = dict(file_values)
+    if {"density", "sparsity"} & given.keys():
+        merged.pop("density", None)
+        merged.pop("sparsity", None)
+    return {**merged, **given}
+
+
+def flag_name(key: str) -> str:
+    """The flag of a key: `batch_size` -> `batch-size`."""
+    return key.replace("_", "-")
+
+
+def _unknown_key(key: str) -> str:
+    valid = [flag_name(name) for name in (*RunConfig.model_fields, "density")]
+    near = difflib.get_close_matches(flag_name(key), valid, n=2, cutoff=0.6)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"unknown key '{key}'; {hint}Valid keys: {', '.join(valid)}"
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = flag_name(str(problem["loc"][0])) if problem["loc"] else "configuration"
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{where}: {message}; got {problem['input']!r}"
+
+
+def _check_together(config: RunConfig) -> None:
+    check_sparsity(config.sparsity)
+    if (config.mean is None) != (config.std is None):
+        raise ConfigError("give both --mean and --std, or neither")
+    if config.std is not None and min(config.std) <= 0:
+        raise ConfigError(f"std must be above 0; got {config.std}")
+    if any(not 0 < at < 1 for at in config.milestones):
+        raise ConfigError(f"milestones are shares of the epochs, in (0, 1); got {config.milestones}")
+    for name in ("profile_batch", "profile_threads"):
+        numbers = getattr(config, name)
+        if numbers is not None and (not numbers or min(numbers) < 1):
+            raise ConfigError(f"{flag_name(name)} must be whole numbers of at least 1; got {numbers}")
+    if not config.profile_backend or not config.profile_device:
+        raise ConfigError("profile-backend and profile-device must name at least one each")

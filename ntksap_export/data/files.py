@@ -1,0 +1,44 @@
+"""Encoded images where they lie: what a folder and a set of shards have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Labels = npt.NDArray[np.int64]
+
+
+class Files(Protocol):
+    """Encoded images and their labels, by position. Safe to read from several threads and processes."""
+
+    @property
+    def labels(self) -> Labels:
+        """One label per image, 0 to k-1."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> bytes:
+        """The encoded image at position `index`."""
+
+    def where(self, index: int) -> str:
+        """Where that image lies, for a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What was found in a source, nothing decoded yet.
+
+    Args:
+        name: name of the folder, without its path.
+        classes: class names; the position is the label.
+        train: training images.
+        val: validation images.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Files
+    val: Files

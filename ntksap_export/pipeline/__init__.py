@@ -1,0 +1,22 @@
+"""The road from a model's name to a report: the only room that knows every other."""
+
+from ntksap_export.pipeline.foreign import profile_graph
+from ntksap_export.pipeline.inspection import inspect_path
+from ntksap_export.pipeline.plan import plan
+from ntksap_export.pipeline.resolve import resolve
+from ntksap_export.pipeline.road import run_road, run_stage
+from ntksap_export.pipeline.run_dir import STAGES, RunDir
+from ntksap_export.pipeline.summary import latency_row, summary
+
+__all__ = [
+    "STAGES",
+    "RunDir",
+    "inspect_path",
+    "latency_row",
+    "plan",
+    "profile_graph",
+    "resolve",
+    "run_road",
+    "run_stage",
+    "summary",
+]

@@ -1,0 +1,139 @@
+"""What the stages of one run share: settings, directory, model and data, each made once and only when needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from ntksap_export import models
+from ntksap_export.checkpoint import Provenance, SparseCheckpoint, library_versions, load_mask
+from ntksap_export.config import FREE_KEYS, RunConfig
+from ntksap_export.data import DataSet, open_data
+from ntksap_export.errors import ConfigError, RunDirectoryError
+from ntksap_export.masks import Mask
+from ntksap_export.pipeline.run_dir import RunDir
+from ntksap_export.progress import Progress
+from ntksap_export.training import resolve_device
+
+
+@dataclass
+class Context:
+    """One run in progress. `config` is complete (see `resolve`); `data_name` is the data set's own name."""
+
+    config: RunConfig
+    run: RunDir
+    progress: Progress
+    data_name: str
+    command: str = ""
+    _data: DataSet | None = field(default=None, repr=False)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the run computes; sets the number of threads."""
+        if self.config.threads is not None:
+            torch.set_num_threads(self.config.threads)
+        return resolve_device(self.config.device)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the model's input."""
+        size = self.config.image_size
+        assert size is not None
+        return (3, size, size)
+
+    def build(self) -> nn.Module:
+        """The model at its initialization, on the CPU."""
+        return models.build(**self.model_arguments, seed=self.config.seed)
+
+    @property
+    def model_arguments(self) -> dict[str, Any]:
+        """What names the architecture, for `models.build`."""
+        classes = self.config.num_classes
+        assert classes is not None
+        return {"name": self.config.model, "num_classes": classes, "stem": self.config.stem}
+
+    def data(self) -> DataSet:
+        """The data set, decoded the first time somebody asks."""
+        if self._data is None:
+            config = self.config
+            with self.progress.task("decode images", 1_000) as task:
+                shown = 0
+
+                def count(done: int, total: int) -> None:
+                    nonlocal shown
+                    task.advance(done * 1_000 // total - shown)
+                    shown = done * 1_000 // total
+
+                self._data = open_data(
+                    config.data,
+                    image_size=config.image_size,
+                    mean=config.mean,
+                    std=config.std,
+                    augment=config.augment,
+                    num_classes=config.num_classes,
+                    on_progress=count,
+                    workers=config.workers,
+                )
+        return self._data
+
+    def mask(self) -> Mask:
+        """The mask that the prune stage wrote.
+
+        Raises:
+            RunDirectoryError: there is none.
+            CheckpointError: it is broken or does not fit the model.
+        """
+        path = self.run.file("mask.safetensors")
+        if not path.is_file():
+            raise RunDirectoryError(f"'{self.run.path}' has no mask.safetensors; run `ntksap prune` first")
+        mask, _ = load_mask(path)
+        mask.check_fits(self.build())
+        return mask
+
+    def trained(self) -> tuple[nn.Module, Mask]:
+        """The trained model, on the CPU in eval mode, and its mask.
+
+        Raises:
+            RunDirectoryError: there is none.
+            CheckpointError: it is broken or does not fit the model.
+        """
+        path = self.run.file("model.safetensors")
+        if not path.is_file():
+            raise RunDirectoryError(f"'{self.run.path}' has no model.safetensors; run `ntksap train` first")
+        checkpoint = SparseCheckpoint.load(path)
+        model = self.build()
+        checkpoint.restore_(model)
+        return model.eval(), checkpoint.mask
+
+    def provenance(self) -> Provenance:
+        """Who made it: settings without paths or clocks, and library versions."""
+        settings = self.config.model_dump(mode="json", exclude={"model", "method", "seed", *FREE_KEYS})
+        settings["data"] = self.data_name
+        return Provenance(
+            architecture=self.config.model,
+            method=self.config.method,
+            seed=self.config.seed,
+            config=settings,
+            versions=library_versions(),
+        )
+
+
+def check_network(context: Context) -> None:
+    """Fail early on what would fail late: the device, the model's arguments, the size of its input.
+
+    Raises:
+        UnavailableError: no such device.
+        ConfigError: the model cannot be built so, or cannot take such an image.
+    """
+    from ntksap_export.masks import layer_costs
+
+    _ = context.device
+    try:
+        model = context.build()
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    layer_costs(model, context.shape)

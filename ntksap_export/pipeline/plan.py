@@ -1,0 +1,106 @@
+"""What a run would do, without doing it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ntksap_export.config import RunConfig, flag_name
+from ntksap_export.masks import layer_costs
+from ntksap_export.pipeline.context import Context, check_network
+from ntksap_export.pipeline.resolve import resolve
+from ntksap_export.pipeline.run_dir import STAGES, RunDir
+from ntksap_export.progress import Silent
+from ntksap_export.pruning import Budget, exponential_densities
+from ntksap_export.training import resolve_precision
+
+FILES = (
+    "config.json",
+    "mask.safetensors",
+    "mask.json",
+    "model.safetensors",
+    "metrics.json",
+    "metrics.jsonl",
+    "model.onnx",
+    "parity.json",
+    "profile.json",
+    "report.html",
+    "README.md",
+)
+_TRIAL_IMAGES = 8
+_EXPORT_SECONDS = 12.0
+_CELL_SECONDS = 8.0
+
+
+def plan(config: RunConfig, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """The resolved plan of a run: settings, layers, FLOPs, densities, an estimate of the time, files.
+
+    Nothing is written. The estimate comes from timing one small training step here.
+
+    Raises:
+        The errors that `run_road` raises before it starts.
+    """
+    config, look = resolve(config)
+    run = RunDir(out)
+    run.check(config, STAGES, overwrite)
+    context = Context(config, run, Silent(), look.name)
+    check_network(context)
+    costs = layer_costs(context.build(), context.shape)
+    weights = sum(cost.weights for cost in costs)
+    budget = Budget(config.sparsity)
+    assert config.rounds is not None
+    precision = resolve_precision(config.precision, context.device)
+    return {
+        "config": {flag_name(key): value for key, value in config.model_dump(mode="json").items()},
+        "data": {
+            "name": look.name,
+            "classes": len(look.classes),
+            "train_images": look.train_images,
+            "val_images": look.val_images,
+        },
+        "device": context.device.type,
+        "precision": precision,
+        "layers": [asdict(cost) for cost in costs],
+        "prunable_weights": weights,
+        "kept_weights": budget.kept(weights),
+        "parameters": sum(parameter.numel() for parameter in context.build().parameters()),
+        "dense_flops": 2 * sum(cost.macs for cost in costs),
+        "densities": list(exponential_densities(budget.density, config.rounds)),
+        "estimated_s": _estimate(context, precision, look.train_images),
+        "done": [stage for stage in STAGES if run.is_done(stage, config)],
+        "files": list(FILES),
+    }
+
+
+def _estimate(context: Context, precision: str, images: int) -> dict[str, float]:
+    config = context.config
+    assert config.rounds and config.score_batch_size and config.epochs and config.profile_threads
+    scored = config.rounds * config.draws * config.score_batches * config.score_batch_size
+    # Scoring an image is two forward and two backward passes in float32: twice a training step of it.
+    prune = 2 * scored * _seconds_per_image(context, "fp32")
+    train = config.epochs * images * _seconds_per_image(context, precision)
+    cells = len(config.profile_backend) * len(config.profile_batch) * len(config.profile_threads)
+    profile = cells * (_CELL_SECONDS + 2 * config.profile_seconds)
+    parts = {"prune": prune, "train": train, "export": _EXPORT_SECONDS, "profile": profile}
+    return {name: round(seconds, 1) for name, seconds in {**parts, "total": sum(parts.values())}.items()}
+
+
+def _seconds_per_image(context: Context, precision: str) -> float:
+    model = context.build().to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = torch.randn(_TRIAL_IMAGES, *context.shape, device=context.device)
+
+    def step() -> float:
+        start = time.perf_counter()
+        with torch.autocast(context.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss = model(images).float().square().sum()
+        loss.backward()
+        if context.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    step()
+    return min(step(), step()) / _TRIAL_IMAGES

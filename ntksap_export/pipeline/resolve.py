@@ -1,0 +1,58 @@
+"""Fill in what a configuration leaves open, from the data and the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ntksap_export import models
+from ntksap_export.config import RunConfig
+from ntksap_export.data import Peek, peek
+from ntksap_export.errors import ConfigError, DataError
+from ntksap_export.profiling.profile import default_threads
+from ntksap_export.pruning import make_scorer
+
+# A few minutes on two cores for the embedded sample; a modest schedule for real data. --epochs and --lr overrule.
+_DIGITS = {"epochs": 5, "batch_size": 32, "lr": 0.05, "score_batch_size": 32}
+_REAL = {"epochs": 30, "batch_size": 128, "lr": 0.1, "score_batch_size": 100}
+_LARGE_SIDE = 64
+_LARGE_SCORE_BATCH = 16
+
+
+def resolve(config: RunConfig) -> tuple[RunConfig, Peek]:
+    """The complete configuration, and what a first look at the data showed.
+
+    Raises:
+        ConfigError: an unknown model or method, or values that do not go together.
+        DataError: the data cannot be used, or have another number of classes.
+    """
+    try:
+        entry = models.info(config.model)
+    except models.UnknownModelError as error:
+        raise ConfigError(str(error)) from None
+    look = peek(config.data)
+    classes = len(look.classes)
+    if config.num_classes not in (None, classes):
+        raise DataError(
+            f"'{config.data}' has {classes} classes; got --num-classes {config.num_classes}. "
+            "Leave --num-classes away to take the data's"
+        )
+    size = config.image_size or _image_size(config.data, look, entry)
+    if config.stem == "imagenet" and not entry.stems:
+        raise ConfigError(f"{config.model} has no imagenet stem; leave --stem away")
+    defaults: dict[str, Any] = dict(_DIGITS if config.data == "digits" else _REAL)
+    if size > _LARGE_SIDE:
+        defaults["score_batch_size"] = _LARGE_SCORE_BATCH
+    defaults |= {
+        "num_classes": classes,
+        "image_size": size,
+        "rounds": make_scorer(config.method).default_rounds,
+        "profile_threads": default_threads(),
+    }
+    missing = {key: value for key, value in defaults.items() if getattr(config, key) is None}
+    return config.with_values(**missing), look
+
+
+def _image_size(data: str, look: Peek, entry: models.ModelInfo) -> int:
+    if data == "digits":
+        return 64 if entry.stems else entry.image_size
+    return look.own_size if look.own_size is not None and look.own_size <= 96 else entry.image_size

@@ -1,0 +1,259 @@
+"""The stages of the road. Each takes what the one before wrote to the directory, and writes its own files whole."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ntksap_export.atomic import canonical_json, write_json, write_text
+from ntksap_export.checkpoint import SparseCheckpoint, describe, save_mask
+from ntksap_export.config import flag_name
+from ntksap_export.data import DataSpec, make_loaders, read_validation
+from ntksap_export.errors import ExportError
+from ntksap_export.graph import Graph, dense_twin, optimize
+from ntksap_export.graph import export as export_graph
+from ntksap_export.masks import format_health, format_table, layer_costs, mask_health, mask_table
+from ntksap_export.pipeline.context import Context
+from ntksap_export.profiling.environment import environment
+from ntksap_export.profiling.profile import Variant, profile
+from ntksap_export.pruning import Budget, ScoringInputs, exponential_densities, make_scorer, prune
+from ntksap_export.report import ReportInput, render_card, render_html
+from ntksap_export.runtime.eager import TorchSession
+from ntksap_export.runtime.ort import OrtSession
+from ntksap_export.runtime.parity import check_parity
+from ntksap_export.training import EpochRow, TrainConfig, resolve_precision, train
+
+PARITY_BATCHES = (1, 7)
+
+
+def run_prune(context: Context) -> tuple[str, ...]:
+    """Choose the mask at initialization; writes config.json, mask.safetensors and mask.json."""
+    config, run = context.config, context.run
+    write_json(run.file("config.json"), config_json(context, None))
+    model = context.build().to(context.device)
+    costs = layer_costs(model, context.shape)
+    assert config.rounds is not None
+    assert config.score_batch_size is not None
+    inputs = ScoringInputs(context.shape, config.score_batch_size, config.score_batches, config.seed)
+    budget = Budget(config.sparsity)
+    start = time.perf_counter()
+    mask = prune(
+        model,
+        make_scorer(config.method, epsilon=config.epsilon, draws=config.draws),
+        inputs,
+        budget,
+        rounds=config.rounds,
+        keep_dense=config.keep_dense,
+        progress=context.progress,
+    ).to("cpu")
+    seconds = time.perf_counter() - start
+    table, health = mask_table(mask, costs), mask_health(mask)
+    context.progress.say(f"{format_table(table)}\n{format_health(health)}")
+    save_mask(run.file("mask.safetensors"), mask, context.provenance().to_json())
+    write_json(
+        run.file("mask.json"),
+        {
+            "schema": 1,
+            "method": config.method,
+            "rounds": config.rounds,
+            "seconds": round(seconds, 3),
+            "schedule": list(exponential_densities(budget.density, config.rounds)),
+            "digest": mask.digest(),
+            "table": asdict(table),
+            "health": asdict(health),
+            "provenance": context.provenance().to_json(),
+        },
+    )
+    return ("mask.safetensors", "mask.json")
+
+
+def run_train(context: Context) -> tuple[str, ...]:
+    """Train what the mask keeps; writes model.safetensors, metrics.json and metrics.jsonl."""
+    config, run = context.config, context.run
+    mask = context.mask()
+    data = context.data()
+    write_json(run.file("config.json"), config_json(context, data.spec))
+    assert config.epochs is not None
+    assert config.batch_size is not None
+    assert config.lr is not None
+    loaders = make_loaders(data, config.batch_size, config.seed, context.device, memory_format=torch.channels_last)
+    settings = TrainConfig(
+        epochs=config.epochs,
+        lr=config.lr,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        weight_decay=config.weight_decay,
+        schedule=config.schedule,
+        milestones=config.milestones,
+        warmup_epochs=config.warmup_epochs,
+        label_smoothing=config.label_smoothing,
+        precision=config.precision,
+    )
+    model = context.build().to(context.device)
+    rows: list[EpochRow] = []
+
+    def on_epoch(row: EpochRow) -> None:
+        rows.append(row)
+        write_text(run.file("metrics.jsonl"), "".join(f"{canonical_json(asdict(item))}\n" for item in rows))
+        context.progress.say(
+            f"epoch {row.epoch}/{config.epochs}: train loss {row.train_loss:.4f}, accuracy {row.train_accuracy:.2%}; "
+            f"val loss {row.val_loss:.4f}, accuracy {row.val_accuracy:.2%}; {row.images_per_s:.0f} images/s"
+        )
+
+    context.progress.say(
+        f"train on {context.device.type} in {resolve_precision(config.precision, context.device)}: "
+        f"{data.spec.train_images:,} images, {config.epochs} epochs of {len(loaders.train)} steps"
+    )
+    log = train(
+        model,
+        mask,
+        loaders,
+        settings,
+        state_path=run.training_state,
+        fingerprint=mask.digest(),
+        progress=context.progress,
+        on_epoch=on_epoch,
+    )
+    SparseCheckpoint.of(model, mask, context.provenance()).save(run.file("model.safetensors"))
+    write_json(run.file("metrics.json"), log.to_json())
+    return ("model.safetensors", "metrics.json", "metrics.jsonl")
+
+
+def run_export(context: Context) -> tuple[str, ...]:
+    """Export the trained model and compare it with torch on real images; writes model.onnx and parity.json.
+
+    Raises:
+        ExportError: the graph disagrees; it is then left as rejected.onnx, and a good model.onnx is not touched.
+    """
+    config, run = context.config, context.run
+    model, mask = context.trained()
+    spec = run.read_json("config.json")["pretrained_cfg"]
+    size = context.shape[-1]
+    images = read_validation(config.data, max(PARITY_BATCHES), size, spec["mean"], spec["std"])
+    graph, log = optimize(export_graph(model, images, opset=config.opset, mask=mask))
+    for line in log:
+        context.progress.say(f"  {line}")
+    content = graph.to_bytes()
+    batches = [images[:count].numpy() for count in PARITY_BATCHES]
+    with (
+        TorchSession(model) as reference,
+        OrtSession(content, optimization="off") as plain,
+        OrtSession(content, optimization="all") as fast,
+    ):
+        parity = check_parity(reference, (plain, fast), batches, atol=config.atol, rtol=config.rtol)
+    if not parity.passed:
+        graph.save(run.file("rejected.onnx"))
+        write_json(run.file("rejected_parity.json"), parity.to_json())
+        worst = max(parity.checks, key=lambda check: check.max_rel)
+        raise ExportError(
+            f"the graph disagrees with the model: {worst.max_abs:.3g} at batch {worst.batch} where {worst.atol:g} + "
+            f"{worst.rtol:g} x {worst.logit_scale:.3g} is allowed; see rejected.onnx and rejected_parity.json"
+        )
+    for name in ("rejected.onnx", "rejected_parity.json"):
+        run.file(name).unlink(missing_ok=True)
+    graph.save(run.file("model.onnx"))
+    write_json(run.file("parity.json"), {**parity.to_json(), "passes": list(log), "opset": config.opset})
+    return ("model.onnx", "parity.json")
+
+
+def run_profile(context: Context) -> tuple[str, ...]:
+    """Measure the sparse network beside its dense twin; writes profile.json."""
+    config, run = context.config, context.run
+    graph_path = run.file("model.onnx")
+    graph = Graph.load(graph_path)
+    run.workspace.mkdir(parents=True, exist_ok=True)
+    twin_path = run.workspace / "dense.onnx"
+    dense_twin(graph).save(twin_path)
+    variants = (
+        Variant("sparse", graph_path, context.model_arguments, run.file("model.safetensors"), context.shape),
+        Variant("dense", twin_path, context.model_arguments, None, context.shape),
+    )
+    assert config.profile_threads is not None
+    cells = profile(
+        variants,
+        backends=config.profile_backend,
+        devices=config.profile_device,
+        batches=config.profile_batch,
+        threads=config.profile_threads,
+        seconds=config.profile_seconds,
+        progress=context.progress,
+    )
+    write_json(run.file("profile.json"), profile_json(cells, _file_sizes(run.path)))
+    return ("profile.json",)
+
+
+def run_report(context: Context) -> tuple[str, ...]:
+    """Write report.html and README.md from what the other stages left."""
+    run = context.run
+    data = ReportInput(
+        config=run.read_json("config.json"),
+        mask=run.read_json("mask.json"),
+        metrics=run.read_json("metrics.json"),
+        parity=run.read_json("parity.json"),
+        profile=run.read_json("profile.json"),
+        sizes=_sizes(run.path),
+        command=context.command,
+        versions=dict(context.provenance().versions),
+    )
+    write_text(run.file("report.html"), render_html(data))
+    write_text(run.file("README.md"), render_card(data))
+    return ("report.html", "README.md")
+
+
+RUNNERS = {
+    "prune": run_prune,
+    "train": run_train,
+    "export": run_export,
+    "profile": run_profile,
+    "report": run_report,
+}
+
+
+def config_json(context: Context, spec: DataSpec | None) -> dict[str, Any]:
+    """config.json: the architecture and its input as timm names them, and the whole configuration.
+
+    Mean and standard deviation are found when the data are read, in the train stage; before, they are null.
+    """
+    config = context.config
+    mean = spec.mean if spec else config.mean
+    std = spec.std if spec else config.std
+    settings = {flag_name(key): value for key, value in config.model_dump(mode="json").items()}
+    return {
+        "architecture": config.model,
+        "num_classes": config.num_classes,
+        "classes": list(spec.classes) if spec else None,
+        "model_args": {"stem": config.stem},
+        "pretrained_cfg": {
+            "input_size": list(context.shape),
+            "mean": list(mean) if mean else None,
+            "std": list(std) if std else None,
+            "interpolation": "bilinear",
+            "crop_pct": 1.0 if config.image_size is not None and config.image_size <= 96 else 0.875,
+        },
+        "data": {
+            "name": context.data_name,
+            "train_images": spec.train_images if spec else None,
+            "val_images": spec.val_images if spec else None,
+            "embedded": config.data == "digits",
+        },
+        "ntksap": {"config": settings, "provenance": context.provenance().to_json()},
+    }
+
+
+def profile_json(cells: list[dict[str, Any]], sizes: dict[str, int]) -> dict[str, Any]:
+    """profile.json: the machine, the files and the rows."""
+    return {"schema": 1, "environment": environment(), "files": sizes, "cells": cells}
+
+
+def _file_sizes(path: Path) -> dict[str, int]:
+    names = ("model.safetensors", "model.onnx", "mask.safetensors")
+    return {name: (path / name).stat().st_size for name in names if (path / name).is_file()}
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    dense = describe(path / "model.safetensors").dense_bytes
+    return {"dense checkpoint (computed)": dense, **_file_sizes(path)}

@@ -1,0 +1,79 @@
+"""The result of a run in a few numbers, for a terminal or a pipeline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ntksap_export.pipeline.run_dir import STAGES, RunDir
+
+_FILES = ("model.safetensors", "model.onnx", "report.html")
+
+
+def summary(out: Path) -> dict[str, Any]:
+    """What the directory holds: settings, mask, accuracy, sizes, latency; parts that are missing are left out.
+
+    Raises:
+        RunDirectoryError: the directory is no run.
+    """
+    run = RunDir(out)
+    config = run.read_json("config.json")
+    settings = config["ntksap"]["config"]
+    result: dict[str, Any] = {
+        "out": str(out),
+        "model": config["architecture"],
+        "data": config["data"]["name"],
+        "num_classes": config["num_classes"],
+        "input_size": config["pretrained_cfg"]["input_size"],
+        "method": settings["method"],
+        "files": {name: run.file(name).stat().st_size for name in _FILES if run.file(name).is_file()},
+        "stages": [stage for stage in STAGES if run.finished(stage)],
+    }
+    if mask := _read(run, "mask.json"):
+        table = mask["table"]
+        result |= {
+            "sparsity": 1 - table["density"],
+            "density": table["density"],
+            "kept": table["kept"],
+            "weights": table["weights"],
+            "flop_density": table["flop_density"],
+            "advice": mask["health"]["advice"],
+            "prune_s": mask["seconds"],
+        }
+    if metrics := _read(run, "metrics.json"):
+        result |= {
+            "epochs": metrics["epochs"],
+            "val_accuracy": metrics["final"]["val_accuracy"],
+            "best_val_accuracy": metrics["best"]["val_accuracy"],
+            "train_s": metrics["seconds"],
+        }
+    if parity := _read(run, "parity.json"):
+        result["parity"] = parity["passed"]
+    if profile := _read(run, "profile.json"):
+        result["latency"] = [latency_row(cell) for cell in profile["cells"]]
+    return result
+
+
+def latency_row(cell: dict[str, Any]) -> dict[str, Any]:
+    """A cell without its raw times."""
+    keys = ("variant", "backend", "device", "precision", "batch", "threads", "status", "reason", "noise")
+    row = {key: cell.get(key) for key in keys}
+    if cell["status"] == "measured":
+        row |= {
+            "p50_ms": cell["latency_ms"]["p50"],
+            "p90_ms": cell["latency_ms"]["p90"],
+            "p99_ms": cell["latency_ms"]["p99"],
+            "throughput_images_per_s": cell["throughput_images_per_s"],
+            "runs": cell["runs"],
+            "run_peak_rss_bytes": cell["memory"]["run_peak_rss_bytes"],
+            "load_delta_bytes": cell["memory"]["load_delta_bytes"],
+        }
+    return row
+
+
+def _read(run: RunDir, name: str) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(run.file(name).read_text(encoding="utf-8")))
+    except (OSError, json.JSONDecodeError):
+        return None

@@ -1,0 +1,161 @@
+"""The table of cells: variants side by side, each in its own process, their runs interleaved."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ntksap_export.profiling.isolated import CellError, IsolatedCell
+from ntksap_export.profiling.measure import MIN_RUNS
+from ntksap_export.profiling.statistics import summarize
+from ntksap_export.progress import Progress, Silent
+from ntksap_export.runtime.ort import provider_reason
+
+SLICES = 5  # each variant runs this often in turn, so that drift of the machine hits all alike
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One network to measure.
+
+    Attributes:
+        name: `sparse`, `dense`, ...
+        graph: its ONNX file, or None.
+        model: arguments of `models.build`, or None when there is no torch model.
+        checkpoint: its weights; None leaves the random ones.
+        shape: (C, H, W).
+    """
+
+    name: str
+    graph: Path | None
+    model: Mapping[str, Any] | None
+    checkpoint: Path | None
+    shape: tuple[int, int, int] | None
+
+
+def profile(
+    variants: Sequence[Variant],
+    *,
+    backends: Sequence[str],
+    devices: Sequence[str],
+    batches: Sequence[int],
+    threads: Sequence[int],
+    seconds: float = 1.0,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Measure every variant in every cell.
+
+    Args:
+        variants: measured side by side; the last is the baseline in a report.
+        backends: `onnxruntime`, `torch`.
+        devices: `cpu`, `cuda`.
+        batches: images per call.
+        threads: threads of one operator; on `cuda` only the first counts.
+        seconds: of timed calls per variant and cell.
+        progress: where cells are shown.
+
+    Returns:
+        One row per variant and cell; a cell that cannot be measured has `status: skipped` and a reason.
+    """
+    cells = list(_cells(backends, devices, batches, threads))
+    rows: list[dict[str, Any]] = []
+    with (progress or Silent()).task("profile", len(cells)) as task:
+        for cell in cells:
+            rows += _measure_cell(variants, cell, seconds)
+            task.advance(note=" ".join(str(value) for value in cell.values() if value is not None))
+    return rows
+
+
+def default_threads() -> tuple[int, ...]:
+    """All CPUs this process may use."""
+    return (len(os.sched_getaffinity(0)),)
+
+
+def _cells(
+    backends: Sequence[str], devices: Sequence[str], batches: Sequence[int], threads: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    for backend in backends:
+        for device in devices:
+            if reason := _unavailable(backend, device):
+                yield {"backend": backend, "device": device, "batch": None, "threads": None, "reason": reason}
+                continue
+            for batch in batches:
+                for count in threads if device == "cpu" else threads[:1]:
+                    yield {
+                        "backend": backend,
+                        "device": device,
+                        "batch": batch,
+                        "threads": count,
+                        "reason": None,
+                    }
+
+
+def _unavailable(backend: str, device: str) -> str | None:
+    if device == "cpu":
+        return None
+    import torch
+
+    if not torch.cuda.is_available():
+        return "no CUDA device"
+    return provider_reason(device) if backend == "onnxruntime" else None
+
+
+def _measure_cell(variants: Sequence[Variant], cell: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
+    rows = []
+    with ExitStack() as stack:
+        running: list[tuple[dict[str, Any], IsolatedCell, list[float]]] = []
+        for variant in variants:
+            row = {"variant": variant.name, "precision": "fp32", **cell}
+            rows.append(row)
+            try:
+                spec = _spec(variant, cell)
+                running.append((row, stack.enter_context(IsolatedCell(spec)), []))
+            except CellError as error:
+                row.update(status="skipped", reason=str(error))
+        _interleave(running, seconds)
+    return rows
+
+
+def _interleave(running: list[tuple[dict[str, Any], IsolatedCell, list[float]]], seconds: float) -> None:
+    for _ in range(SLICES):
+        for row, process, times in running:
+            if row.get("status") != "skipped":
+                try:
+                    times += process.run(seconds / SLICES, -(-MIN_RUNS // SLICES))
+                except CellError as error:
+                    row.update(status="skipped", reason=str(error))
+    for row, process, times in running:
+        if row.get("status") == "skipped":
+            continue
+        try:
+            memory = process.memory()
+        except CellError as error:
+            row.update(status="skipped", reason=str(error))
+            continue
+        row.update(
+            status="measured",
+            reason=None,
+            **summarize(times, row["batch"]),
+            **process.ready,
+            memory=memory,
+            times_ms=[round(value, 4) for value in times],
+        )
+
+
+def _spec(variant: Variant, cell: Mapping[str, Any]) -> dict[str, Any]:
+    if cell["reason"]:
+        raise CellError(cell["reason"])
+    common = {key: cell[key] for key in ("backend", "device", "batch", "threads")}
+    shape = list(variant.shape) if variant.shape else None
+    if cell["backend"] == "torch":
+        if variant.model is None:
+            raise CellError("an ONNX file has no torch model; profile the run directory instead")
+        checkpoint = str(variant.checkpoint) if variant.checkpoint else None
+        return {**common, "model": dict(variant.model), "checkpoint": checkpoint, "shape": shape}
+    if variant.graph is None:
+        raise CellError("there is no ONNX graph; run `ntksap export` first")
+    return {**common, "graph": str(variant.graph), "shape": shape}

@@ -1,0 +1,159 @@
+"""The measuring process: `python -m ntksap_export.profiling.worker`, one cell, driven over standard input.
+
+    <- {"backend": "onnxruntime", "device": "cpu", "threads": 2, "batch": 1, "graph": "...", ...}
+    -> {"ready": {"warmup_runs": 42, "options": {...}}}
+    <- {"run": 0.2, "at_least": 2}          as often as the parent likes: it interleaves several such processes
+    -> {"times_ms": [...]}
+    <- {"stop": true}
+    -> {"memory": {...}}
+
+A failure is one line {"error": "..."}. Nothing is imported that the cell does not need: memory is measured here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ntksap_export.errors import NtksapError
+from ntksap_export.profiling.measure import timed_runs, warm_up
+from ntksap_export.profiling.memory import peak_rss_bytes, reset_peak, rss_bytes
+from ntksap_export.runtime.session import Session
+
+
+def main() -> None:
+    """Serve one cell until told to stop or the parent is gone."""
+    spec = json.loads(sys.stdin.readline())
+    try:
+        _serve(spec)
+    except NtksapError as error:
+        _answer({"error": str(error)})
+    except MemoryError:
+        _answer({"error": "out of memory"})
+    except Exception as error:  # onnxruntime's own exception classes have no common public base
+        _answer({"error": f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]})
+
+
+def _serve(spec: dict[str, Any]) -> None:
+    pinned = _pin(spec["threads"]) if spec["device"] == "cpu" else []
+    _import_backend(spec)
+    baseline = rss_bytes()
+    session, shape = _open(spec)
+    loaded = rss_bytes()
+    resettable = reset_peak()
+    images = np.random.default_rng(0).standard_normal((spec["batch"], *shape), dtype=np.float32)
+    call = session.bind(images)
+    timed = _cuda_timed(call) if spec["backend"] == "torch" and spec["device"] == "cuda" else None
+    warmup = warm_up(call)
+    _answer({"ready": {"warmup_runs": warmup, "options": {**session.options, "pinned_cpus": pinned}}})
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "stop" in order:
+            break
+        call()  # whatever the other process left in the caches is not timed
+        runs = timed or (lambda seconds, at_least: timed_runs(call, seconds, at_least=at_least))
+        _answer({"times_ms": runs(order["run"], order["at_least"])})
+    peak = peak_rss_bytes()
+    memory = {
+        "method": "VmHWM, reset after loading" if resettable else "VmHWM since the start of the process",
+        "baseline_rss_bytes": baseline,
+        "load_delta_bytes": loaded - baseline,
+        "run_peak_rss_bytes": peak,
+        "run_peak_delta_bytes": peak - loaded,
+    }
+    _answer({"memory": {**memory, **_cuda_memory(spec)}})
+
+
+def _pin(threads: int) -> list[int]:
+    """Keep this process on as many CPUs as it has threads; which ones."""
+    allowed = sorted(os.sched_getaffinity(0))
+    if threads >= len(allowed):
+        return allowed
+    chosen = allowed[:threads]
+    os.sched_setaffinity(0, chosen)
+    return chosen
+
+
+def _import_backend(spec: dict[str, Any]) -> None:
+    if spec["backend"] == "torch":
+        import ntksap_export.checkpoint
+        import ntksap_export.models
+        import ntksap_export.runtime.eager
+
+        return
+    import ntksap_export.runtime.ort  # noqa: F401
+
+
+def _open(spec: dict[str, Any]) -> tuple[Session, tuple[int, int, int]]:
+    if spec["backend"] == "torch":
+        return _open_torch(spec), tuple(spec["shape"])
+    from ntksap_export.runtime.ort import OrtSession
+
+    session = OrtSession(Path(spec["graph"]), spec["device"], spec["threads"])
+    return session, tuple(spec["shape"]) if spec.get("shape") else session.input_shape
+
+
+def _open_torch(spec: dict[str, Any]) -> Session:
+    import torch
+
+    from ntksap_export import models
+    from ntksap_export.checkpoint import SparseCheckpoint
+    from ntksap_export.runtime.eager import TorchSession
+
+    torch.set_num_threads(spec["threads"])
+    model = models.build(**spec["model"])
+    if spec.get("checkpoint"):
+        SparseCheckpoint.load(Path(spec["checkpoint"])).restore_(model)
+    return TorchSession(model, spec["device"])
+
+
+def _cuda_timed(call: Callable[[], None]) -> Callable[[float, int], list[float]]:
+    """Times by CUDA events around each call, read after a synchronize; copies to the device are not in them."""
+    import time
+
+    import torch
+
+    torch.cuda.reset_peak_memory_stats()
+
+    def runs(seconds: float, at_least: int) -> list[float]:
+        times: list[float] = []
+        start = time.perf_counter()
+        while len(times) < at_least or time.perf_counter() - start < seconds:
+            before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+            before.record()
+            call()
+            after.record()
+            torch.cuda.synchronize()
+            times.append(before.elapsed_time(after))
+        return times
+
+    return runs
+
+
+def _cuda_memory(spec: dict[str, Any]) -> dict[str, int]:
+    if spec["device"] != "cuda":
+        return {}
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    free, total = torch.cuda.mem_get_info()
+    return {
+        "peak_cuda_allocated_bytes": torch.cuda.max_memory_allocated(),
+        "cuda_device_used_bytes": total - free,
+    }
+
+
+def _answer(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""Pruning at initialization: scorers, schedule, exact selection."""
+
+from ntksap_export.pruning.budget import Budget, exponential_densities
+from ntksap_export.pruning.inputs import ScoringInputs
+from ntksap_export.pruning.prune import prune, resolve_names
+from ntksap_export.pruning.scorers import SCORERS, Scorer, Scores, make_scorer
+from ntksap_export.pruning.scorers.ntksap import NtkSap
+from ntksap_export.pruning.select import keep_best
+
+__all__ = [
+    "SCORERS",
+    "Budget",
+    "NtkSap",
+    "Scorer",
+    "Scores",
+    "ScoringInputs",
+    "exponential_densities",
+    "keep_best",
+    "make_scorer",
+    "prune",
+    "resolve_names",
+]

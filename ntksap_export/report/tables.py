@@ -1,0 +1,211 @@
+"""The tables of a report, as rows of ready text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ntksap_export.report.cells import headline_pair, paired_cells, setting_of, skipped_cells
+from ntksap_export.report.charts import layer_name
+from ntksap_export.report.inputs import Json, ReportInput, at, flag
+from ntksap_export.report.text import (
+    ABSENT,
+    count,
+    dense_file,
+    milliseconds,
+    number,
+    percent,
+    plural,
+    seconds,
+    short_count,
+    size,
+    sparsity_of,
+    times,
+)
+
+Rows = list[tuple[str, ...]]
+
+
+def plain(value: Any) -> str:
+    """A JSON value as text: lists with commas, null as absent."""
+    if value is None:
+        return ABSENT
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def tiles(data: ReportInput) -> Rows:
+    """(name, value, note) of the few numbers to see first; what is missing is left out."""
+    table = at(data.mask, "table", default={})
+    pair = headline_pair(data.profile)
+    found: Rows = []
+    if (accuracy := at(data.metrics, "final", "val_accuracy")) is not None:
+        found.append(("top-1 accuracy", percent(accuracy), "validation, last epoch"))
+    if (sparsity := sparsity_of(data)) is not None:
+        kept, weights = short_count(at(table, "kept")), short_count(at(table, "weights"))
+        found.append(("sparsity", percent(sparsity), f"{kept} of {weights} weights kept" if table else "asked for"))
+    if (density := at(table, "flop_density")) is not None:
+        note = f"theoretical speed-up {times(at(table, 'theoretical_speedup'))}"
+        found.append(("FLOP density", percent(density), note))
+    if (checkpoint := data.sizes.get("model.safetensors")) is not None:
+        dense = data.sizes.get(dense_file(data.sizes) or "")
+        found.append(("checkpoint", size(checkpoint), f"dense {size(dense)}" if dense else "model.safetensors"))
+    if pair:
+        sparse, dense_p50 = at(pair.sparse, "latency_ms", "p50"), at(pair.dense, "latency_ms", "p50")
+        note = f"dense {milliseconds(dense_p50)}; {pair.setting.backend}, {pair.setting.load}"
+        found.append(("latency p50, sparse", milliseconds(sparse), note))
+    return found
+
+
+def run_rows(data: ReportInput) -> Rows:
+    """The settings that explain the numbers."""
+    table, config = at(data.mask, "table", default={}), data.config
+    flop_density = at(table, "flop_density")
+    rows = [
+        ("model", plain(at(config, "architecture"))),
+        ("classes", plain(at(config, "num_classes"))),
+        ("input (C, H, W)", plain(at(config, "pretrained_cfg", "input_size"))),
+        ("data", _data_words(data)),
+        ("method", plain(at(data.mask, "method", default=flag(data, "method")))),
+        ("rounds", plain(at(data.mask, "rounds", default=flag(data, "rounds")))),
+        ("sparsity asked for", _maybe(percent, flag(data, "sparsity"))),
+        ("density reached", _maybe(percent, at(table, "density"))),
+        ("prunable weights kept", f"{count(at(table, 'kept'))} of {count(at(table, 'weights'))}"),
+        ("FLOP density", _maybe(percent, flop_density)),
+        ("theoretical speed-up", times(at(table, "theoretical_speedup"))),
+        ("time to prune", seconds(at(data.mask, "seconds"))),
+        ("epochs", plain(at(data.metrics, "epochs", default=flag(data, "epochs")))),
+        ("batch size", plain(flag(data, "batch-size"))),
+        ("learning rate", plain(flag(data, "lr"))),
+        ("seed", plain(flag(data, "seed"))),
+        ("trained on", _joined(at(data.metrics, "device"), at(data.metrics, "precision"))),
+        ("time to train", seconds(at(data.metrics, "seconds"))),
+    ]
+    return [row for row in rows if ABSENT not in row[1]]
+
+
+def _maybe(form: Any, value: Any) -> str:
+    return ABSENT if value is None else str(form(float(value)))
+
+
+def _joined(*values: Any) -> str:
+    return ", ".join(str(value) for value in values if value is not None) or ABSENT
+
+
+def _data_words(data: ReportInput) -> str:
+    source = at(data.config, "data", default={})
+    if not source:
+        return ABSENT
+    amounts = f"{count(at(source, 'train_images'))} to train, {count(at(source, 'val_images'))} to validate"
+    embedded = " (comes with the package)" if at(source, "embedded") else ""
+    return f"{at(source, 'name', default='unnamed')}{embedded}: {amounts}"
+
+
+def flag_rows(data: ReportInput) -> Rows:
+    return [(str(k), plain(v)) for k, v in at(data.config, "ntksap", "config", default={}).items()]
+
+
+def layer_rows(mask: Json) -> Rows:
+    return [
+        (
+            layer_name(row),
+            " × ".join(plain(side) for side in at(row, "shape", default=[])),
+            count(at(row, "weights")),
+            count(at(row, "kept")),
+            percent(at(row, "density")),
+            short_count(at(row, "macs")),
+            short_count(at(row, "kept_macs")),
+            percent(at(row, "flop_share")),
+        )
+        for row in at(mask, "table", "rows", default=[])
+    ]
+
+
+def health_rows(health: Json) -> Rows:
+    """What the mask emptied, in counts."""
+    collapsed = at(health, "collapsed_layers", default=[])
+    outputs = at(health, "empty_output_channels", default={})
+    inputs = at(health, "empty_input_channels", default={})
+    rows: Rows = [
+        ("collapsed layers", ", ".join(map(str, collapsed)) or "none"),
+        ("empty output channels", _channels(outputs)),
+        ("empty input channels", _channels(inputs)),
+    ]
+    if at(health, "classes"):
+        empty = f"{count(at(health, 'empty_classes', default=0))} of {count(at(health, 'classes'))}"
+        rows.append(("classes with nothing kept", f"{empty} (rows of {at(health, 'classifier', default='?')})"))
+    return rows
+
+
+def _channels(counts: dict[str, int]) -> str:
+    if not counts:
+        return "none"
+    worst = sorted(counts.items(), key=lambda item: -item[1])[:3]
+    words = ", ".join(f"{name.removesuffix('.weight')} {amount:,}" for name, amount in worst)
+    return f"{sum(counts.values()):,} in {plural(len(counts), 'layer')}; most: {words}"
+
+
+def latency_rows(profile: Json) -> Rows:
+    """One row per measured cell: setting, variant, p50, p90, p99, throughput, n, noise."""
+    rows = []
+    for cell in paired_cells(profile):
+        setting = setting_of(cell)
+        latency = (number(at(cell, "latency_ms", key)) for key in ("p50", "p90", "p99"))
+        rows.append(
+            (
+                f"{setting.backend} {setting.device} {setting.precision}",
+                str(setting.batch),
+                plain(setting.threads),
+                str(at(cell, "variant", default=ABSENT)),
+                *latency,
+                number(at(cell, "throughput_images_per_s")),
+                plain(at(cell, "runs")),
+                str(at(cell, "noise", default=ABSENT)),
+            )
+        )
+    return rows
+
+
+def skipped_rows(profile: Json) -> Rows:
+    """(what, why) of every cell that was not measured."""
+    return [
+        (
+            f"{at(cell, 'variant', default='')} {setting_of(cell).label}".strip(),
+            str(at(cell, "reason", default="no reason given")),
+        )
+        for cell in skipped_cells(profile)
+    ]
+
+
+def parity_rows(parity: Json) -> Rows:
+    rows = []
+    for check in at(parity, "checks", default=[]):
+        floats = (at(check, key) for key in ("max_abs", "max_rel", "atol", "rtol"))
+        rows.append(
+            (
+                str(at(check, "runtime", default=ABSENT)),
+                str(at(check, "optimization", default=ABSENT)),
+                plain(at(check, "batch")),
+                *(ABSENT if value is None else f"{value:.1e}" for value in floats),
+                number(at(check, "logit_scale")),
+                "passed" if at(check, "passed") else "FAILED",
+            )
+        )
+    return rows
+
+
+def environment_rows(data: ReportInput) -> Rows:
+    environment = at(data.profile, "environment", default={})
+    rows = [
+        ("CPU", plain(at(environment, "cpu"))),
+        ("cores", plain(at(environment, "cores"))),
+        ("GPU", plain(at(environment, "gpu", default="none"))),
+        ("operating system", plain(at(environment, "os"))),
+        ("Python", plain(at(environment, "python"))),
+        ("CPU governor", plain(at(environment, "governor", default="not readable"))),
+    ]
+    versions = {**at(environment, "versions", default={}), **data.versions}
+    known = rows if environment else []
+    return known + [(name, str(version)) for name, version in sorted(versions.items())]

@@ -1,0 +1,234 @@
+"""The road: what it leaves behind, what it does the second time, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from safetensors import safe_open
+
+from ntksap_export import models
+from ntksap_export.checkpoint import SparseCheckpoint, load_mask
+from ntksap_export.config import make_config
+from ntksap_export.data import open_data
+from ntksap_export.errors import DataError, ExportError, RunDirectoryError
+from ntksap_export.pipeline import STAGES, run_road, run_stage, stages, summary
+from ntksap_export.pipeline.plan import FILES
+from ntksap_export.runtime.parity import Parity, ParityCheck
+from tests.conftest import Recorder, small_config
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+
+
+def test_a_run_leaves_every_file_and_nothing_else(finished_run: Path) -> None:
+    assert sorted(FILES) == sorted(path.name for path in finished_run.iterdir() if path.is_file())
+
+
+def test_config_json_tells_architecture_and_input(finished_run: Path) -> None:
+    config = json.loads((finished_run / "config.json").read_text())
+
+    assert config["architecture"] == "resnet20"
+    assert config["num_classes"] == 10
+    assert config["pretrained_cfg"]["input_size"] == [3, 16, 16]
+    assert len(config["pretrained_cfg"]["mean"]) == 3
+    assert config["ntksap"]["config"]["batch-size"] == 128
+
+
+def test_bare_onnxruntime_reaches_the_accuracy_of_metrics_json(finished_run: Path) -> None:
+    config = json.loads((finished_run / "config.json").read_text())["pretrained_cfg"]
+    val = open_data("digits", image_size=16).val
+    images = val.take(list(range(len(val)))).numpy().astype(np.float32) / 255
+    mean, std = (np.array(config[key], np.float32)[None, :, None, None] for key in ("mean", "std"))
+    onnx.checker.check_model(str(finished_run / "model.onnx"))
+    session = onnxruntime.InferenceSession(str(finished_run / "model.onnx"), providers=["CPUExecutionProvider"])
+
+    (logits,) = session.run(None, {"images": (images - mean) / std})
+    accuracy = (logits.argmax(1) == val.labels.numpy()).mean()
+
+    reported = json.loads((finished_run / "metrics.json").read_text())["final"]["val_accuracy"]
+    assert reported == pytest.approx(accuracy, abs=1.5 / len(val))
+
+
+def test_checkpoint_opens_with_safetensors_alone_and_has_the_mask(finished_run: Path) -> None:
+    mask, _ = load_mask(finished_run / "mask.safetensors")
+    with safe_open(finished_run / "model.safetensors", "pt") as file:
+        names = set(file.keys())
+        values = file.get_tensor("layer3.2.conv2.compressed")
+
+    assert "layer3.2.conv2.bitmask" in names
+    assert len(values) == int(mask["layer3.2.conv2.weight"].sum())
+
+
+def test_pruned_weights_are_zero_in_checkpoint_and_graph(finished_run: Path) -> None:
+    mask, _ = load_mask(finished_run / "mask.safetensors")
+    checkpoint = SparseCheckpoint.load(finished_run / "model.safetensors")
+    graph = onnx.load(str(finished_run / "model.onnx"))
+    weights = {item.name: onnx.numpy_helper.to_array(item) for item in graph.graph.initializer}
+
+    assert mask.kept == round(0.1 * mask.total)
+    for name, kept in mask.items():
+        assert not checkpoint.tensors[name][~kept].any()
+        assert not weights[name][~kept.numpy()].any()
+
+
+def test_graph_holds_no_path_of_the_machine(finished_run: Path) -> None:
+    content = (finished_run / "model.onnx").read_bytes()
+
+    assert str(Path(__file__).parents[2]).encode() not in content
+    assert b"site-packages" not in content
+    assert b".py" not in content
+
+
+def test_second_run_skips_every_stage_and_changes_nothing(finished_run: Path) -> None:
+    before, recorder = contents(finished_run), Recorder()
+
+    run_road(small_config(), finished_run, progress=recorder)
+
+    assert [f"{stage}: finished before, skipped" for stage in STAGES] == recorder.lines
+    assert before == contents(finished_run)
+
+
+def test_only_what_was_lost_is_made_again(finished_run: Path) -> None:
+    before, recorder = contents(finished_run), Recorder()
+    (finished_run / "model.onnx").unlink()
+
+    run_road(small_config(), finished_run, progress=recorder)
+
+    assert "train: finished before, skipped" in recorder.lines
+    assert "export ..." in recorder.lines
+    assert before["model.onnx"] == (finished_run / "model.onnx").read_bytes()
+
+
+def test_a_changed_file_is_not_taken_for_a_finished_one(finished_run: Path) -> None:
+    recorder = Recorder()
+    path = finished_run / "mask.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+
+    run_road(small_config(), finished_run, progress=recorder)
+
+    assert recorder.lines[0] == "prune ..."
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"epochs": 3}, "epochs is 2 there, 3 here"), ({"sparsity": 0.5}, "sparsity is 0.9 there, 0.5 here")],
+)
+def test_another_run_is_refused_and_nothing_changes(finished_run: Path, change: dict[str, object], said: str) -> None:
+    before = contents(finished_run)
+
+    with pytest.raises(RunDirectoryError, match=said):
+        run_road(small_config(**change), finished_run)
+
+    assert before == contents(finished_run)
+
+
+def test_overwrite_replaces_another_run(finished_run: Path) -> None:
+    run_road(small_config(epochs=1), finished_run, stages=("prune", "train"), overwrite=True)
+
+    assert json.loads((finished_run / "metrics.json").read_text())["epochs"] == 1
+
+
+def test_a_directory_with_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+
+    with pytest.raises(RunDirectoryError, match="not empty"):
+        run_road(small_config(), tmp_path)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_other_measuring_settings_only_measure_again(finished_run: Path) -> None:
+    recorder = Recorder()
+
+    run_road(small_config(profile_batch=(2,)), finished_run, progress=recorder)
+
+    assert [line.endswith("skipped") for line in recorder.lines if line.startswith(("prune", "train", "export"))] == [
+        True,
+        True,
+        True,
+    ]
+    assert {row["batch"] for row in summary(finished_run)["latency"] if row["batch"]} == {2}
+
+
+def test_stages_one_by_one_make_the_same_as_the_chain(finished_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "by_hand"
+    run_road(small_config(), out, stages=("prune",))
+    run_stage("train", out, {})
+    run_stage("export", out, {})
+
+    for name in ("mask.safetensors", "model.safetensors", "model.onnx"):
+        assert (finished_run / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_stage_takes_new_settings_for_itself(tmp_path: Path) -> None:
+    run_road(small_config(), tmp_path / "run", stages=("prune",))
+
+    run_stage("train", tmp_path / "run", {"epochs": 1})
+
+    assert summary(tmp_path / "run")["epochs"] == 1
+    with pytest.raises(RunDirectoryError, match="epochs is 1 there, 2 here"):
+        run_stage("train", tmp_path / "run", {"epochs": 2})
+
+
+@pytest.mark.parametrize(("stage", "said"), [("train", "ntksap prune"), ("export", "ntksap train"), ("report", "run")])
+def test_a_stage_without_its_input_says_what_to_run(tmp_path: Path, stage: str, said: str) -> None:
+    run_road(small_config(), tmp_path / "run", stages=("prune",))
+    (tmp_path / "run" / "mask.safetensors").unlink()
+
+    with pytest.raises(RunDirectoryError, match=said):
+        run_stage(stage, tmp_path / "run", {})
+
+
+def test_a_graph_that_disagrees_does_not_take_the_place_of_a_good_one(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = (finished_run / "model.onnx").read_bytes()
+    bad = ParityCheck(1, "onnxruntime", "off", 1.0, 1.0, 1.0, 1e-5, 1e-4, vacuous=False, passed=False)
+    monkeypatch.setattr(stages, "check_parity", lambda *_, **__: Parity((bad,), 0.0))
+
+    with pytest.raises(ExportError, match="disagrees"):
+        run_stage("export", finished_run, {})
+
+    assert good == (finished_run / "model.onnx").read_bytes()
+    assert (finished_run / "rejected.onnx").is_file()
+
+
+def test_a_checkpoint_of_another_model_is_refused(finished_run: Path, tmp_path: Path) -> None:
+    other = models.build("resnet32", 10)
+    mask, _ = load_mask(finished_run / "mask.safetensors")
+    checkpoint = SparseCheckpoint.load(finished_run / "model.safetensors")
+    SparseCheckpoint.of(other, type(mask).dense(other), checkpoint.provenance).save(finished_run / "model.safetensors")
+
+    with pytest.raises(Exception, match=r"layer1\.3") as caught:
+        run_stage("export", finished_run, {})
+
+    assert caught.type.__name__ == "CheckpointError"
+
+
+def test_class_count_that_does_not_fit_is_found_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="10 classes"):
+        run_road(make_config({"model": "resnet20", "num_classes": 7}), tmp_path / "run")
+
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_runs_with_one_seed_are_the_same_run(finished_run: Path, tmp_path: Path) -> None:
+    run_road(small_config(), tmp_path / "again", stages=("prune", "train"))
+
+    assert (finished_run / "model.safetensors").read_bytes() == (tmp_path / "again" / "model.safetensors").read_bytes()
+
+
+def test_the_run_leaves_torch_threads_and_random_state_alone(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+
+    run_road(small_config(rounds=1), tmp_path / "run", stages=("prune",))
+
+    assert torch.equal(before, torch.get_rng_state())
