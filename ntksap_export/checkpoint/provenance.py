@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
@@ -22,23 +22,23 @@ class Provenance:
         method: name of the pruning method.
         seed: of the run.
         config: the run's settings, as JSON has them: tuples become lists, keys become strings.
-        versions: library -> version.
+        versions: library -> version; by default those of this process.
     """
 
     architecture: str
     method: str
     seed: int
-    config: Mapping[str, Any]
-    versions: Mapping[str, str]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=lambda: library_versions())
 
     def __post_init__(self) -> None:
         """Bring config and versions to the form they have in the file, in memory of their own."""
-        for field in ("config", "versions"):
+        for name in ("config", "versions"):
             try:
-                plain = json.loads(json.dumps(dict(getattr(self, field)), allow_nan=False))
+                plain = json.loads(json.dumps(dict(getattr(self, name)), allow_nan=False))
             except (TypeError, ValueError, RecursionError) as error:
-                raise ConfigError(f"provenance {field} must be plain JSON; {error}") from error
-            object.__setattr__(self, field, plain)
+                raise ConfigError(f"provenance {name} must be plain JSON; {error}") from error
+            object.__setattr__(self, name, plain)
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in a file's metadata."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import logging
 import warnings
 
@@ -46,8 +48,9 @@ def _trace(model: nn.Module, sample: torch.Tensor, opset: int) -> onnx.ModelProt
     level = quiet.level
     quiet.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns about its own internals here
+        # torch warns about its own internals here, and on failure prints the whole traced graph
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 model,
                 (sample,),

@@ -1,4 +1,4 @@
-"""What is in a file or a directory: found by content, not by name."""
+"""What is in a file or a directory: a graph by its suffix, the rest by content."""
 
 from __future__ import annotations
 

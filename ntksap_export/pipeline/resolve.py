@@ -12,7 +12,7 @@ from ntksap_export.profiling.profile import default_threads
 from ntksap_export.pruning import make_scorer
 
 # A few minutes on two cores for the embedded sample; a modest schedule for real data. --epochs and --lr overrule.
-_DIGITS = {"epochs": 5, "batch_size": 32, "lr": 0.05, "score_batch_size": 32}
+_DIGITS = {"epochs": 5, "batch_size": 32, "lr": 0.01, "score_batch_size": 32}
 _REAL = {"epochs": 30, "batch_size": 128, "lr": 0.1, "score_batch_size": 100}
 _LARGE_SIDE = 64
 _LARGE_SCORE_BATCH = 16

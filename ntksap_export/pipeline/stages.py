@@ -153,6 +153,8 @@ def run_export(context: Context) -> tuple[str, ...]:
             f"the graph disagrees with the model: {worst.max_abs:.3g} at batch {worst.batch} where {worst.atol:g} + "
             f"{worst.rtol:g} x {worst.logit_scale:.3g} is allowed; see rejected.onnx and rejected_parity.json"
         )
+    if parity.vacuous:
+        context.progress.say("  warning: the model answers every image alike, so that agreement proves little")
     for name in ("rejected.onnx", "rejected_parity.json"):
         run.file(name).unlink(missing_ok=True)
     graph.save(run.file("model.onnx"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -39,20 +38,23 @@ def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, f
 
     Raises:
         RunDirectoryError: the file is broken, or belongs to a training with other settings.
+        OSError: the file is there and may not be read.
     """
     if not path.exists():
         return []
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        same = content["fingerprint"] == fingerprint
-        history = [EpochRow(**row) for row in content["history"]]
-        if same:
-            model.load_state_dict(content["model"])
-            optimizer.load_state_dict(content["optimizer"])
-    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError) as error:
-        raise RunDirectoryError(
-            f"'{path}' cannot be read ({type(error).__name__}); delete it to train from the start"
-        ) from error
+    with path.open("rb") as handle:
+        try:
+            content: dict[str, Any] = torch.load(handle, map_location="cpu", weights_only=True)
+            same = content["fingerprint"] == fingerprint
+            history = [EpochRow(**row) for row in content["history"]]
+            if same:
+                model.load_state_dict(content["model"])
+                optimizer.load_state_dict(content["optimizer"])
+        # A truncated file is an OSError here, a garbled one an IndexError or whatever else the unpickler trips over.
+        except Exception as error:
+            raise RunDirectoryError(
+                f"'{path}' cannot be read ({type(error).__name__}); delete it to train from the start"
+            ) from error
     if not same:
         raise RunDirectoryError(f"'{path}' belongs to a training with other settings; pass --overwrite to start anew")
     return history

@@ -151,7 +151,7 @@ def test_an_unknown_name_suggests_near_ones(name: str, near: str) -> None:
 
 
 def test_a_name_like_no_other_lists_them_all() -> None:
-    with pytest.raises(models.UnknownModelError, match="choose from resnet20, .*vgg16_bn"):
+    with pytest.raises(models.UnknownModelError, match=r"choose from resnet20, .*vgg16_bn"):
         models.info("bert")
 
 

@@ -1,0 +1,47 @@
+"""Everything that is to be measured on a GPU, in one call; needs nothing but the package and a CUDA device.
+
+    python benchmarks/gpu.py
+
+Walks the road with `--device cuda` for resnet20 and resnet50 on the embedded digits, keeps what the stages report, and
+runs masking.py there. Writes results/gpu.json and results/gpu.txt.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import masking
+import torch
+from common import save
+
+from ntksap_export import make_config, run_road
+from ntksap_export.pipeline import summary
+
+
+def main() -> None:
+    if not torch.cuda.is_available():
+        sys.exit("no CUDA device here: nothing was measured")
+    rows, lines = [], []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in ("resnet20", "resnet50"):
+            config = make_config(
+                {"model": name, "device": "cuda", "profile_batch": (1, 8, 64), "profile_device": ("cuda",)}
+            )
+            result = summary(run_road(config, Path(scratch) / name))
+            result.pop("out")
+            rows.append(result)
+            lines.append(
+                f"{name}: prune {result['prune_s']:.1f} s, train {result['train_s']:.1f} s, "
+                f"accuracy {result['val_accuracy']:.2%}"
+            )
+            for row in result["latency"]:
+                text = f"p50 {row['p50_ms']:.3f} ms" if row["status"] == "measured" else f"skipped: {row['reason']}"
+                lines.append(f"  {row['backend']:<12} {row['variant']:<7} batch {row['batch']}: {text}")
+    save("gpu", rows, "\n".join(lines))
+    masking.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+import platform
+import re
+import socket
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import psutil
+import pytest
+import torch
+
+from ntksap_export.profiling import environment as module
+from ntksap_export.profiling.environment import environment
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    return environment()
+
+
+def test_environment_says_what_a_reader_needs(found: dict[str, Any]) -> None:
+    assert {
+        "cpu",
+        "isa",
+        "cores",
+        "governor",
+        "load_average",
+        "ram_bytes",
+        "gpu",
+        "os",
+        "python",
+        "versions",
+    } == set(found)
+    assert found["cpu"]
+    assert found["cores"] >= 1
+    assert psutil.virtual_memory().total == found["ram_bytes"]
+    assert torch.cuda.is_available() == (found["gpu"] is not None)
+    assert platform.python_version() == found["python"]
+    assert {
+        "ntksap-export": metadata.version("ntksap-export"),
+        "torch": torch.__version__,
+        "onnx": metadata.version("onnx"),
+        "onnxruntime": onnxruntime.__version__,
+        "numpy": np.__version__,
+    } == found["versions"]
+
+
+def test_environment_is_plain_json(found: dict[str, Any]) -> None:
+    assert found == json.loads(json.dumps(found, allow_nan=False))
+
+
+def test_environment_names_neither_host_nor_path(found: dict[str, Any]) -> None:
+    text = json.dumps(found)
+    host = re.escape(socket.gethostname())
+    places = {str(Path.home()), str(Path.cwd()), sys.prefix} - {"/"}
+
+    assert [] == [place for place in places if place in text]
+    assert [] == re.findall(r"(?:^|[\s\"'=:])/\w+", text)
+    if len(host) > 4:  # shorter ones ("vm", "box") may stand in a kernel's release
+        assert None is re.search(rf"\b{host}\b", text)
+
+
+def test_cpu_and_instruction_sets_are_read_from_the_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = "model name\t: Ideal CPU: 3 GHz\nflags\t\t: sse avx2 avx512fake amx_int8\n\nmodel name\t: Other\n"
+    monkeypatch.setattr(module, "Path", lambda name: _written(tmp_path, name, text))
+
+    found = environment()
+
+    assert "Ideal CPU: 3 GHz" == found["cpu"]
+    assert ["avx2", "amx_int8"] == found["isa"]
+
+
+def test_machine_without_proc_has_unknowns_not_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module, "Path", lambda name: tmp_path / "absent")
+
+    found = environment()
+
+    assert found["cpu"]
+    assert [] == found["isa"]
+    assert None is found["governor"]
+
+
+def test_missing_package_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PACKAGES", ("numpy", "ntksap-no-such-package"))
+
+    assert {"numpy": np.__version__} == environment()["versions"]
+
+
+def _written(directory: Path, name: str, text: str) -> Path:
+    path = directory / Path(name).name
+    path.write_text(text)
+    return path

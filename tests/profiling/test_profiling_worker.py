@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from ntksap_export import models
+from ntksap_export.checkpoint import Provenance, SparseCheckpoint
+from ntksap_export.errors import UnavailableError
+from ntksap_export.masks import Mask
+from ntksap_export.profiling import worker
+from ntksap_export.profiling.isolated import CellError, IsolatedCell
+
+from .profiling_cases import write_graph
+
+pytestmark = pytest.mark.timeout(120)  # a process that hangs is a failure
+
+RESNET = {"backend": "torch", "device": "cpu", "threads": 1, "batch": 2, "shape": [3, 32, 32]}
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> dict[str, Any]:
+    graph = write_graph(tmp_path / "tiny.onnx")
+    return {"backend": "onnxruntime", "device": "cpu", "threads": 1, "batch": 2, "graph": str(graph), "shape": None}
+
+
+def _children() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_graph_is_measured_in_a_process_of_its_own(spec: dict[str, Any]) -> None:
+    before = len(_children())
+
+    with IsolatedCell(spec) as cell:
+        alive = len(_children())
+        slices = [cell.run(0.001, 7), cell.run(1e-9, 2)]
+        memory = cell.memory()
+
+    assert before + 1 == alive
+    assert before == len(_children())
+    assert cell.ready["warmup_runs"] >= 3
+    options = cell.ready["options"]
+    assert ("onnxruntime", "cpu", 1, "all") == tuple(
+        options[key] for key in ("backend", "device", "threads", "graph_optimization")
+    )
+    assert sorted(os.sched_getaffinity(0))[:1] == options["pinned_cpus"]
+    assert len(slices[0]) >= 7
+    assert 2 == len(slices[1])
+    assert all(0 < milliseconds < 1000 for times in slices for milliseconds in times)
+    assert {
+        "method",
+        "baseline_rss_bytes",
+        "load_delta_bytes",
+        "run_peak_rss_bytes",
+        "run_peak_delta_bytes",
+    } == set(memory)
+    assert 10**6 < memory["baseline_rss_bytes"] < memory["run_peak_rss_bytes"] < 200 * 10**6
+    assert memory["load_delta_bytes"] > 0
+
+
+def test_peak_of_the_runs_holds_the_images(spec: dict[str, Any]) -> None:
+    peaks = []
+    for batch in (1, 2**18):  # 192 bytes an image
+        with IsolatedCell({**spec, "batch": batch}) as cell:
+            cell.run(1e-9, 1)
+            peaks.append(cell.memory()["run_peak_delta_bytes"])
+
+    assert 192 * 2**18 <= peaks[1] - peaks[0] < 4 * 192 * 2**18
+
+
+def test_threads_and_shape_are_as_told(spec: dict[str, Any]) -> None:
+    write_graph(Path(spec["graph"]), inputs="float[batch, 3, h, w] images")
+    cpus = sorted(os.sched_getaffinity(0))
+
+    with IsolatedCell({**spec, "threads": len(cpus), "shape": [3, 6, 5]}) as cell:
+        assert 1 == len(cell.run(1e-9, 1))
+    assert cpus == cell.ready["options"]["pinned_cpus"]
+    assert len(cpus) == cell.ready["options"]["threads"]
+    assert cpus == sorted(os.sched_getaffinity(0))
+
+
+def test_torch_is_not_loaded_to_measure_onnxruntime(spec: dict[str, Any]) -> None:
+    code = """
+import sys
+from ntksap_export.profiling import worker
+worker.main()
+print(sorted({"torch", "onnx", "onnxscript", "onnxruntime", "pydantic"} & set(sys.modules)))
+"""
+    orders = "".join(f"{json.dumps(order)}\n" for order in (spec, {"run": 1e-9, "at_least": 1}, {"stop": True}))
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=orders, capture_output=True, text=True, check=True, timeout=60
+    )
+
+    ready, times, memory, modules = done.stdout.splitlines()
+    assert ["ready", "times_ms", "memory"] == [key for line in (ready, times, memory) for key in json.loads(line)]
+    assert "['onnxruntime']" == modules
+
+
+def test_torch_model_runs_with_its_checkpoint(tmp_path: Path) -> None:
+    model = models.build("resnet20", num_classes=4)
+    path = tmp_path / "model.safetensors"
+    SparseCheckpoint.of(model, Mask.dense(model), Provenance("resnet20", "none", 0, {}, {})).save(path)
+    arguments = {"name": "resnet20", "num_classes": 4}
+
+    with IsolatedCell({**RESNET, "model": arguments, "checkpoint": str(path)}) as cell:
+        times = cell.run(1e-9, 3)
+    with pytest.raises(CellError, match="does not fit"):
+        IsolatedCell({**RESNET, "model": {**arguments, "num_classes": 5}, "checkpoint": str(path)})
+
+    assert 3 == len(times)
+    assert ("torch", 1) == (cell.ready["options"]["backend"], cell.ready["options"]["threads"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"shape": [2, 4, 4]}, "INVALID_ARGUMENT : Got invalid dimensions for input: images"),
+        ({"shape": [3, 4]}, "Invalid rank for input: images"),
+        ({"graph": "absent.onnx"}, "onnxruntime cannot load the graph: .*absent.onnx"),
+        ({"device": "tpu"}, "tpu"),
+        ({"threads": "many"}, "many|str"),
+    ],
+)
+def test_what_cannot_run_is_an_error_with_its_reason(spec: dict[str, Any], change: dict[str, Any], words: str) -> None:
+    before = len(_children())
+
+    with pytest.raises(CellError, match=words) as caught:
+        IsolatedCell({**spec, **change})
+
+    assert isinstance(caught.value, UnavailableError)
+    assert 1 == len(str(caught.value).splitlines())
+    assert before == len(_children())
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", None], ids=["empty", "garbage", "cut"])
+def test_a_broken_graph_is_an_error_with_its_reason(spec: dict[str, Any], content: bytes | None) -> None:
+    path = Path(spec["graph"])
+    path.write_bytes(path.read_bytes()[:100] if content is None else content)
+
+    with pytest.raises(CellError, match="onnxruntime cannot load the graph: "):
+        IsolatedCell(spec)
+
+
+@pytest.mark.parametrize("order", ["run", "memory"])
+def test_a_killed_process_is_an_error_not_a_hang(spec: dict[str, Any], order: str) -> None:
+    known = {child.pid for child in _children()}
+    calls: dict[str, Callable[[IsolatedCell], object]] = {
+        "run": lambda cell: cell.run(0.01, 2),
+        "memory": lambda cell: cell.memory(),
+    }
+
+    with IsolatedCell(spec) as cell:
+        (process,) = [child for child in _children() if child.pid not in known]
+        process.kill()
+        while process.status() != psutil.STATUS_ZOMBIE:  # not waited for: its exit code is the cell's to read
+            time.sleep(0.01)
+        with pytest.raises(CellError, match=r"was killed \(out of memory\?\)"):
+            calls[order](cell)
+
+
+def test_a_process_killed_while_it_runs_is_an_error_not_a_hang(spec: dict[str, Any]) -> None:
+    known = {child.pid for child in _children()}
+
+    with IsolatedCell(spec) as cell:
+        (process,) = [child for child in _children() if child.pid not in known]
+        killer = subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -9 {process.pid}"])
+        with pytest.raises(CellError, match=r"was killed \(out of memory\?\)"):
+            while True:
+                cell.run(5.0, 10**9)
+        killer.wait(30)
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("read spec; echo low >&2; echo boom >&2; exit 3", "ended with code 3: boom"),
+        ("read spec; exit 4", "ended with code 4: no message"),
+        ("read spec; printf '{\"ready\": {}'; exit 5", "ended with code 5: no message"),
+        ("exit 6", "ended with code 6: no message"),
+    ],
+)
+def test_a_process_that_ends_leaves_its_last_words(
+    spec: dict[str, Any], script: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+    with pytest.raises(CellError, match=f"the measuring process {words}"):
+        IsolatedCell(spec)
+
+
+def test_threads_of_other_libraries_are_set_before_they_load(
+    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "program"
+    program.write_text('#!/bin/sh\nread spec; echo "{\\"ready\\": [$OMP_NUM_THREADS, $MKL_NUM_THREADS]}"\n')
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+    with IsolatedCell({**spec, "threads": 3}) as cell:
+        assert [3, 3] == cell.ready
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError("4 TiB"), "out of memory"),
+        (UnavailableError("no CUDA device"), "no CUDA device"),
+        (RuntimeError("CUDA out of memory.\nTried to allocate"), "RuntimeError: CUDA out of memory."),
+        (RuntimeError(), "RuntimeError: "),
+        (KeyError("graph"), "KeyError: 'graph'"),
+    ],
+)
+def test_every_failure_is_one_answer(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def serve(spec: Mapping[str, Any]) -> None:
+        raise error
+
+    monkeypatch.setattr(worker, "_serve", serve)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("{}\n"))
+
+    worker.main()
+
+    assert [{"error": said}] == [json.loads(line) for line in capsys.readouterr().out.splitlines()]

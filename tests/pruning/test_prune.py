@@ -1,0 +1,265 @@
+"""prune(): exact, nested, repeatable, and the model is left as it was found."""
+
+from __future__ import annotations
+
+import copy
+import random
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ntksap_export import models
+from ntksap_export.errors import ConfigError, ScoreError
+from ntksap_export.masks import Mask
+from ntksap_export.pruning import SCORERS, Budget, NtkSap, Scorer, ScoringInputs, make_scorer, prune, resolve_names
+
+from ..support.nets import tiny_net
+
+INPUTS = ScoringInputs((3, 9, 9), batch_size=4, seed=1)
+TOTAL = 618
+
+
+@pytest.fixture(params=SCORERS)
+def scorer(request: pytest.FixtureRequest) -> Scorer:
+    """Every method of the table."""
+    return make_scorer(request.param)
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.37, 0.9, 0.999])
+def test_the_final_count_is_exact(scorer: Scorer, sparsity: float) -> None:
+    mask = prune(tiny_net(), scorer, INPUTS, Budget(sparsity), rounds=3)
+
+    assert max(1, round(TOTAL * (1 - sparsity))) == mask.kept
+    assert TOTAL == mask.total
+    assert ["conv1.weight", "conv2.weight", "fc.weight"] == list(mask)
+
+
+def test_every_round_keeps_a_part_of_the_one_before(scorer: Scorer) -> None:
+    rounds: list[tuple[int, Mask]] = []
+
+    final = prune(tiny_net(), scorer, INPUTS, Budget(0.9), rounds=4, on_round=lambda *told: rounds.append(told))
+
+    assert [1, 2, 3, 4] == [index for index, _ in rounds]
+    assert [round(TOTAL * 0.1 ** (step / 4)) for step in (1, 2, 3, 4)] == [mask.kept for _, mask in rounds]
+    for (_, earlier), (_, later) in pairwise(rounds):
+        assert not any(bool((later[name] & ~earlier[name]).any()) for name in final)
+    assert final.same_as(rounds[-1][1])
+
+
+def test_rounds_default_to_the_methods_own(scorer: Scorer) -> None:
+    rounds: list[int] = []
+
+    prune(tiny_net(), scorer, INPUTS, Budget(0.5), on_round=lambda index, _: rounds.append(index))
+
+    assert scorer.default_rounds == len(rounds)
+
+
+def test_each_round_scores_what_the_last_one_left() -> None:
+    @dataclass
+    class Spy:
+        default_rounds: int = 3
+
+        def score(
+            self, model: nn.Module, mask: Mask, inputs: ScoringInputs, round_index: int
+        ) -> dict[str, torch.Tensor]:
+            seen.append((round_index, mask.kept))
+            return {name: torch.ones(kept.shape) for name, kept in mask.items()}
+
+    seen: list[tuple[int, int]] = []
+    prune(tiny_net(), Spy(), INPUTS, Budget(0.875))
+
+    assert [(0, 618), (1, 309), (2, round(618 * 0.25))] == seen
+
+
+def test_nothing_of_the_model_and_no_random_state_is_touched(scorer: Scorer) -> None:
+    model = tiny_net(dropout=0.5)
+    model.train()
+    model.bn2.eval()
+    model.conv2.weight.requires_grad_(False)
+    model.bn1.running_mean.fill_(3.0)  # type: ignore[union-attr]
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    versions = {name: tensor._version for name, tensor in tensors.items()}
+    values = copy.deepcopy(model.state_dict())
+    modes = {name: module.training for name, module in model.named_modules()}
+    wanted = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    states = (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate())
+
+    prune(model, scorer, INPUTS, Budget(0.8), rounds=2)
+
+    after = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    assert all(after[name] is tensor for name, tensor in tensors.items())
+    assert versions == {name: tensor._version for name, tensor in after.items()}
+    assert all(torch.equal(values[name], tensor) for name, tensor in model.state_dict().items())
+    assert modes == {name: module.training for name, module in model.named_modules()}
+    assert wanted == {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    assert all(p.grad is not None and bool((p.grad == 1).all()) for p in model.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert states == (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate())
+
+
+def test_the_model_is_given_back_even_when_scoring_fails(scorer: Scorer) -> None:
+    model = tiny_net().train()
+    wrong = ScoringInputs((5, 9, 9), batch_size=4)
+
+    with pytest.raises(RuntimeError):
+        prune(model, scorer, wrong, Budget(0.5), rounds=1)
+    assert all(module.training and not module._forward_pre_hooks for module in model.modules())
+
+
+def test_same_seed_same_mask_other_seed_other_mask(scorer: Scorer) -> None:
+    def pruned(seed: int) -> Mask:
+        torch.manual_seed(random.randrange(2**31))
+        return prune(tiny_net(), scorer, ScoringInputs((3, 9, 9), batch_size=4, seed=seed), Budget(0.8), rounds=2)
+
+    first, again, other = pruned(3), pruned(3), pruned(4)
+
+    assert first.same_as(again)
+    assert not first.same_as(other)
+
+
+def test_train_and_eval_mode_give_the_same_mask(scorer: Scorer) -> None:
+    in_train = prune(tiny_net(dropout=0.5).train(), scorer, INPUTS, Budget(0.8), rounds=2)
+    in_eval = prune(tiny_net(dropout=0.5).eval(), scorer, INPUTS, Budget(0.8), rounds=2)
+
+    assert in_train.same_as(in_eval)
+
+
+def test_ntksap_does_not_read_the_weights_that_the_model_has() -> None:
+    masks = [prune(tiny_net(), NtkSap(), INPUTS, Budget(0.8), rounds=2)]
+    changed = tiny_net()
+    with torch.no_grad():
+        for layer in (changed.conv1, changed.conv2, changed.fc):
+            layer.weight.normal_(generator=torch.Generator().manual_seed(0))
+        changed.bn1.weight.fill_(5.0)
+    masks.append(prune(changed, NtkSap(), INPUTS, Budget(0.8), rounds=2))
+
+    assert masks[0].same_as(masks[1])
+
+
+@pytest.mark.parametrize(
+    "options", [{"dropout": 0.5}, {"affine": False}, {"track": False}, {"affine": False, "track": False}], ids=str
+)
+def test_unusual_models_can_be_scored(scorer: Scorer, options: dict[str, float]) -> None:
+    mask = prune(tiny_net(**options), scorer, INPUTS, Budget(0.75), rounds=2)
+
+    assert round(TOTAL * 0.25) == mask.kept
+    assert all(bool(kept.any()) and not bool(kept.all()) for kept in mask.values())
+
+
+def test_dropout_and_affine_do_not_change_a_score(scorer: Scorer) -> None:
+    plain = scorer.score(tiny_net(), Mask.dense(tiny_net()), INPUTS, 0)
+
+    for options in ({"dropout": 0.5}, {"affine": False}):
+        net = tiny_net(**options)
+        other = scorer.score(net, Mask.dense(net), INPUTS, 0)
+        assert all(torch.equal(plain[name], other[name]) for name in plain), options
+
+
+def test_frozen_parameters_are_scored_like_others(scorer: Scorer) -> None:
+    frozen = tiny_net().requires_grad_(False)
+
+    expected = prune(tiny_net(), scorer, INPUTS, Budget(0.8), rounds=2)
+    assert expected.same_as(prune(frozen, scorer, INPUTS, Budget(0.8), rounds=2))
+
+
+def test_a_caller_without_gradients_gets_the_same_mask(scorer: Scorer) -> None:
+    expected = prune(tiny_net(), scorer, INPUTS, Budget(0.8), rounds=2)
+
+    with torch.no_grad():
+        mask = prune(tiny_net(), scorer, INPUTS, Budget(0.8), rounds=2)
+
+    assert expected.same_as(mask)
+
+
+def test_the_order_of_memory_does_not_change_the_mask(scorer: Scorer) -> None:
+    channels_last = tiny_net().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    expected = prune(tiny_net(), scorer, INPUTS, Budget(0.8), rounds=2)
+    assert expected.same_as(prune(channels_last, scorer, INPUTS, Budget(0.8), rounds=2))
+
+
+def test_a_weight_that_two_layers_share_is_pruned_once(scorer: Scorer) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 12), nn.Linear(12, 2))
+    model[3].weight = model[1].weight
+
+    mask = prune(model, scorer, ScoringInputs((3, 2, 2), batch_size=4), Budget(0.5), rounds=2)
+
+    assert ["1.weight", "4.weight"] == list(mask)
+    assert (144 + 24) // 2 == mask.kept
+
+
+@pytest.mark.parametrize("asked", ["fc", "fc.weight"])
+def test_a_layer_kept_dense_stays_whole_and_counts(scorer: Scorer, asked: str) -> None:
+    mask = prune(tiny_net(), scorer, INPUTS, Budget(0.9), rounds=3, keep_dense=[asked])
+
+    assert bool(mask["fc.weight"].all())
+    assert round(TOTAL * 0.1) == mask.kept
+
+
+def test_all_layers_may_stay_dense_if_nothing_is_to_go(scorer: Scorer) -> None:
+    mask = prune(tiny_net(), scorer, INPUTS, Budget(0.0), rounds=1, keep_dense=["conv1", "conv2", "fc"])
+
+    assert TOTAL == mask.kept
+
+
+def test_more_kept_dense_than_the_budget_allows(scorer: Scorer) -> None:
+    with pytest.raises(ConfigError, match="--keep-dense keeps 432 weights, the budget allows 62; lower --sparsity"):
+        prune(tiny_net(), scorer, INPUTS, Budget(0.9), rounds=1, keep_dense=["conv2"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("conv3", r"--keep-dense: no prunable layer 'conv3'; did you mean conv[12] or conv[12]\?"),
+        ("bn1", r"no prunable layer 'bn1'; did you mean conv1\?"),
+        ("head", r"no prunable layer 'head'; see the layer table of --dry-run"),
+        ("fc.bias", r"no prunable layer 'fc.bias'"),
+    ],
+)
+def test_an_unknown_layer_suggests_near_ones(asked: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        prune(tiny_net(), NtkSap(), INPUTS, Budget(0.5), rounds=1, keep_dense=["fc", asked])
+
+
+def test_names_are_resolved_to_parameters() -> None:
+    assert frozenset({"a.b.weight", "c.weight"}) == resolve_names(
+        ["a.b", "c.weight", "c"], ("a.b.weight", "c.weight", "d.weight")
+    )
+
+
+def test_nothing_to_prune() -> None:
+    with pytest.raises(ConfigError, match="no Conv2d or Linear weight to prune"):
+        prune(nn.Sequential(nn.BatchNorm2d(3)), NtkSap(), INPUTS, Budget(0.5))
+
+
+def test_scores_that_are_not_numbers_name_their_layer() -> None:
+    model = tiny_net()
+    with torch.no_grad():
+        model.fc.bias.fill_(float("nan"))
+
+    with pytest.raises(ScoreError, match=r"the score of 'conv1.weight' has NaN or infinite values"):
+        prune(model, NtkSap(), INPUTS, Budget(0.5), rounds=1)
+
+
+def test_rounds_below_one() -> None:
+    with pytest.raises(ConfigError, match="rounds must be at least 1; got 0"):
+        prune(tiny_net(), NtkSap(), INPUTS, Budget(0.5), rounds=0)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet20", *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet18", "resnet50", "vgg16_bn"))]
+)
+def test_real_networks_survive_without_collapse(scorer: Scorer, name: str) -> None:
+    model = models.build(name, num_classes=10, stem="cifar" if models.info(name).stems else "auto")
+    size = 32 if name == "vgg16_bn" else 16
+
+    mask = prune(model, scorer, ScoringInputs((3, size, size), batch_size=4), Budget(0.8), rounds=1)
+
+    assert round(mask.total * (1 - 0.8)) == mask.kept
+    assert all(bool(kept.any()) for kept in mask.values())

@@ -1,0 +1,74 @@
+"""The README is executed: its Python as written, its commands as far as their settings go."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+
+
+def python_blocks() -> list[str]:
+    return [text for language, text in BLOCKS if language == "python"]
+
+
+def commands() -> list[str]:
+    lines = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
+    return [line.split("#")[0].strip() for line in lines if line.startswith("ntksap ")]
+
+
+def test_the_ten_statements_run_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, object] = {}
+
+    for block in python_blocks():
+        exec(compile(block, "README.md", "exec"), scope)
+
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    assert scope["mask"].sparsity == pytest.approx(0.9, abs=1e-4)  # type: ignore[attr-defined]
+    assert scope["parity"].passed  # type: ignore[attr-defined]
+    assert scope["latency"].summary()["runs"] >= 10  # type: ignore[attr-defined]
+
+
+def test_there_are_commands_to_test() -> None:
+    assert len(commands()) >= 8
+
+
+@pytest.mark.parametrize("command", [line for line in commands() if line.startswith("ntksap prune-train-export")])
+def test_the_roads_of_the_readme_are_accepted(
+    command: str, ntksap: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(command)[1:]
+    if "--data" in words:
+        words[words.index("--data") + 1] = "digits"
+
+    code, _, err = ntksap(*words, "--dry-run")
+
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("command", [line for line in commands() if "prune-train-export" not in line])
+def test_the_other_commands_of_the_readme_run(
+    command: str,
+    ntksap: Callable[..., tuple[int, str, str]],
+    finished_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(command)[1:]
+    if words[0] == "prune":
+        words += ["--rounds", "1", "--score-batch-size", "2", "--image-size", "32"]
+    else:
+        words = [word.replace("out/demo", str(finished_run)) for word in words]
+    words = [word for word in words if word not in ("--epochs", "10")]  # the finished run had two
+
+    code, _, err = ntksap(*words)
+
+    assert code == 0, err
