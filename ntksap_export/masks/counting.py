@@ -18,7 +18,7 @@ class LayerCost:
 
     Attributes:
         name: the weight's parameter name.
-        kind: `conv` or `linear`.
+        kind: `conv`, `linear`, or `unused` for a layer that never runs.
         shape: of the weight.
         weights: their number.
         positions: output positions at which each weight is used, for one image.
@@ -104,11 +104,20 @@ def layer_costs(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[LayerCo
         raise ConfigError(
             f"the model cannot take an image of shape {input_shape}: {reason}; try another --image-size"
         ) from error
-    rows = []
-    for name, (kind, weight) in found.items():
-        shape = tuple(weight.shape)
-        rows.append(LayerCost(name, kind, shape, weight.numel(), positions[name], weight.numel() * positions[name]))
-    return tuple(rows)
+    for prefix, module in ghost.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and f"{prefix}.weight" in owners.values():
+            found.setdefault(f"{prefix}.weight", ("unused", module.weight))  # never ran; its weights are pruned too
+    return tuple(
+        LayerCost(
+            name,
+            kind,
+            tuple(weight.shape),
+            weight.numel(),
+            positions.get(name, 0),
+            weight.numel() * positions.get(name, 0),
+        )
+        for name, (kind, weight) in found.items()
+    )
 
 
 def mask_table(mask: Mask, costs: tuple[LayerCost, ...]) -> MaskTable:

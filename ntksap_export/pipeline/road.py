@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ntksap_export.config import RunConfig, make_config
-from ntksap_export.errors import ConfigError, RunDirectoryError
-from ntksap_export.masks import prunable_names
+from ntksap_export.errors import RunDirectoryError
 from ntksap_export.pipeline.context import Context, check_network
 from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
 from ntksap_export.pipeline.stages import RUNNERS
 from ntksap_export.progress import Progress, Silent
-from ntksap_export.pruning import Budget, resolve_names
+from ntksap_export.pruning import Budget, resolve_keep_dense
 
 
 def run_road(
@@ -45,7 +44,7 @@ def run_road(
     run.check(config, stages, overwrite)
     context = Context(config, run, progress or Silent(), look.name, command)
     check_network(context)
-    _check_keep_dense(context)
+    resolve_keep_dense(context.build(), config.keep_dense, Budget(config.sparsity))
     with run.locked():
         run.check(config, stages, overwrite)
         _walk(context, stages)
@@ -100,19 +99,3 @@ def _walk(context: Context, stages: Sequence[str], again: bool = False) -> None:
 
 def _data_name(run: RunDir) -> str:
     return str(run.read_json("config.json")["data"]["name"])
-
-
-def _check_keep_dense(context: Context) -> None:
-    """Find a wrong --keep-dense, or one that the budget cannot hold, before anything is written."""
-    model = context.build()
-    names = prunable_names(model)
-    dense = resolve_names(context.config.keep_dense, names)
-    parameters = dict(model.named_parameters())
-    total = sum(parameters[name].numel() for name in names)
-    fixed = sum(parameters[name].numel() for name in dense)
-    keep = Budget(context.config.sparsity).kept(total)
-    if fixed > keep:
-        raise ConfigError(
-            f"--keep-dense keeps {fixed:,} weights, the budget allows {keep:,} of {total:,}; "
-            "lower --sparsity or keep fewer layers dense"
-        )

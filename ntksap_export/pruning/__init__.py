@@ -2,7 +2,7 @@
 
 from ntksap_export.pruning.budget import Budget, exponential_densities
 from ntksap_export.pruning.inputs import ScoringInputs
-from ntksap_export.pruning.prune import prune, resolve_names
+from ntksap_export.pruning.prune import prune, resolve_keep_dense
 from ntksap_export.pruning.scorers import SCORERS, Scorer, Scores, make_scorer
 from ntksap_export.pruning.scorers.ntksap import NtkSap
 from ntksap_export.pruning.select import keep_best
@@ -18,5 +18,5 @@ __all__ = [
     "keep_best",
     "make_scorer",
     "prune",
-    "resolve_names",
+    "resolve_keep_dense",
 ]

@@ -49,7 +49,7 @@ def prune(
     mask = Mask.dense(model)
     if not mask:
         raise ConfigError("the model has no Conv2d or Linear weight to prune")
-    dense = resolve_names(keep_dense, prunable_names(model))
+    dense = resolve_keep_dense(model, keep_dense, budget)
     steps = exponential_densities(budget.density, scorer.default_rounds if rounds is None else rounds)
     total = mask.total
     with (progress or Silent()).task("prune", len(steps)) as task:
@@ -63,12 +63,13 @@ def prune(
     return mask
 
 
-def resolve_names(asked: Iterable[str], names: tuple[str, ...]) -> frozenset[str]:
-    """The full parameter names of the layers asked for.
+def resolve_keep_dense(model: nn.Module, asked: Iterable[str], budget: Budget) -> frozenset[str]:
+    """The full parameter names of the layers that are to stay whole.
 
     Raises:
-        ConfigError: a name that is not a prunable layer; near ones are suggested.
+        ConfigError: a name that is not a prunable layer (near ones are suggested), or more weights than the budget.
     """
+    names = prunable_names(model)
     layers = {name.removesuffix(".weight"): name for name in names}
     resolved = set()
     for name in asked:
@@ -78,4 +79,11 @@ def resolve_names(asked: Iterable[str], names: tuple[str, ...]) -> frozenset[str
             hint = f"did you mean {' or '.join(near)}?" if near else "see the layer table of --dry-run"
             raise ConfigError(f"--keep-dense: no prunable layer '{name}'; {hint}")
         resolved.add(layers[layer])
+    parameters = dict(model.named_parameters())
+    fixed = sum(parameters[name].numel() for name in resolved)
+    keep = budget.kept(sum(parameters[name].numel() for name in names))
+    if fixed > keep:
+        raise ConfigError(
+            f"--keep-dense keeps {fixed:,} weights, the budget allows {keep:,}; lower --sparsity or keep fewer"
+        )
     return frozenset(resolved)

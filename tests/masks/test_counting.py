@@ -185,3 +185,22 @@ def test_table_as_text() -> None:
     assert ["fc.weight", "3x8", "24", "3", "12.50%", "0.01%"] == lines[3].split()
     assert ["total", "618", "597", "96.60%", "FLOP", "density", "99.90%"] == lines[4].split()[:7]
     assert "theoretical speed-up 1.00x" in lines[4]
+
+
+class WithSpare(nn.Module):
+    """A layer that no forward pass uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.spare = nn.Conv2d(3, 2, 1), nn.Linear(5, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.used(x)
+        return result
+
+
+def test_a_layer_that_never_runs_costs_weights_and_no_macs() -> None:
+    costs = {cost.name: cost for cost in layer_costs(WithSpare(), (3, 4, 4))}
+
+    assert {"used.weight", "spare.weight"} == set(costs)
+    assert ("unused", 20, 0) == (costs["spare.weight"].kind, costs["spare.weight"].weights, costs["spare.weight"].macs)

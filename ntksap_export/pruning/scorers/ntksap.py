@@ -21,7 +21,7 @@ Where it differs from the reference code:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -88,9 +88,10 @@ class NtkSap:
         here = {name: (th * mask[name]).requires_grad_() for name, th in fresh.items()}
         there = {name: (th * mask[name]).requires_grad_() for name, th in moved.items()}
         norms = _fresh_norms(model)
-        with _measuring_statistics(model):
+        with _shared_statistics(model) as use_remembered:
             unperturbed = functional_call(model, {**norms, **here}, (images,))
-        perturbed = functional_call(model, {**norms, **there}, (images,))
+            use_remembered()
+            perturbed = functional_call(model, {**norms, **there}, (images,))
         difference = (unperturbed - perturbed).square().sum()
         gradients = torch.autograd.grad(difference, [*here.values(), *there.values()], materialize_grads=True)
         for name, g_here, g_there in zip(sums, gradients, gradients[len(sums) :], strict=False):
@@ -135,23 +136,35 @@ def _scoring_mode(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _measuring_statistics(model: nn.Module) -> Iterator[None]:
-    """Within it, each BatchNorm (in eval mode) first sets its running statistics to those of its input."""
+def _shared_statistics(model: nn.Module) -> Iterator[Callable[[], None]]:
+    """Within it, each BatchNorm (in eval mode) measures its input's statistics, sets them and remembers them.
 
-    def measure(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+    Yields:
+        A switch: after it is called, each BatchNorm sets what it remembered, call by call, and measures no more.
+    """
+    remembered: dict[nn.Module, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+    measuring = True
+
+    def switch() -> None:
+        nonlocal measuring
+        measuring = False
+
+    def prepare(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
         (x,) = arguments
-        axes = [axis for axis in range(x.dim()) if axis != 1]
-        var, mean = torch.var_mean(x.detach(), dim=axes, correction=1)
-        assert isinstance(module.running_mean, torch.Tensor)
-        assert isinstance(module.running_var, torch.Tensor)
-        module.running_mean.copy_(mean)
-        module.running_var.copy_(var)
+        past = remembered.setdefault(module, [])
+        if measuring:
+            axes = [axis for axis in range(x.dim()) if axis != 1]
+            var, mean = torch.var_mean(x.detach(), dim=axes, correction=1)
+            past.append((mean, var))
+            module.running_mean, module.running_var = mean, var
+        else:
+            module.running_mean, module.running_var = past.pop(0)
 
     handles = [
-        norm.register_forward_pre_hook(measure) for _, norm in _batch_norms(model) if norm.running_mean is not None
+        norm.register_forward_pre_hook(prepare) for _, norm in _batch_norms(model) if norm.running_mean is not None
     ]
     try:
-        yield
+        yield switch
     finally:
         for handle in handles:
             handle.remove()
