@@ -46,8 +46,9 @@ FLAGS: dict[str, Flag] = {
     "epsilon": Flag(float, "ntksap: standard deviation of the perturbation. Default: 0.01", panel="Prune"),
     "draws": Flag(int, "ntksap: fresh initializations per batch and round. Default: 1", panel="Prune"),
     "score_batch_size": Flag(int, "Images per scoring batch. Default: 100; large images 16; digits 32", panel="Prune"),
-    "score_batches": Flag(int, "Scoring batches per draw. Default: 1", panel="Prune"),
+    "score_batches": Flag(int, "Scoring batches. Default: 1; methods that read data 10 images a class", panel="Prune"),
     "keep_dense": Flag(list[str], "A layer that stays whole; may be repeated", panel="Prune"),
+    "control": Flag(str, "none, shuffle (mask within each layer) or reinit (of weights). Default: none", panel="Prune"),
     "epochs": Flag(int, "Passes over the training images. Default: 30; digits 5", panel="Train"),
     "batch_size": Flag(int, "Images per training step. Default: 128; digits 32", panel="Train"),
     "lr": Flag(float, "Peak learning rate. Default: 0.1; digits 0.01", panel="Train"),
@@ -73,6 +74,7 @@ FLAGS: dict[str, Flag] = {
 DATA = ("data", "num_classes", "image_size", "mean", "std", "stem", "seed", "device", "threads", "workers")
 PRUNE = (
     "method", "sparsity", "density", "rounds", "epsilon", "draws", "score_batch_size", "score_batches", "keep_dense",
+    "control",
 )  # fmt: skip
 TRAIN = (
     "epochs", "batch_size", "lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones", "warmup_epochs",

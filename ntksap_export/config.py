@@ -20,7 +20,7 @@ from ntksap_export.ranges import check_sparsity
 # Which stage a key belongs to: a stage's result stays valid as long as its keys, and those before it, are unchanged.
 PRUNE_KEYS = (
     "model", "data", "num_classes", "image_size", "mean", "std", "stem", "seed", "method", "sparsity", "rounds",
-    "epsilon", "draws", "score_batch_size", "score_batches", "keep_dense",
+    "epsilon", "draws", "score_batch_size", "score_batches", "keep_dense", "control",
 )  # fmt: skip
 TRAIN_KEYS = (
     "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones",
@@ -64,8 +64,9 @@ class RunConfig(BaseModel):
     epsilon: float = Field(0.01, gt=0)
     draws: int = Field(1, ge=1)
     score_batch_size: int | None = Field(None, ge=2)
-    score_batches: int = Field(1, ge=1)
+    score_batches: int | None = Field(None, ge=1)
     keep_dense: tuple[str, ...] = ()
+    control: Literal["none", "shuffle", "reinit"] = "none"
 
     epochs: int | None = Field(None, ge=1)
     batch_size: int | None = Field(None, ge=2)

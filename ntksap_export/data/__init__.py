@@ -2,6 +2,7 @@
 
 from ntksap_export.data.loader import Loader, Loaders, loaders, make_loaders, sample_images
 from ntksap_export.data.memory import MemorySource
+from ntksap_export.data.scoring import scoring_set
 from ntksap_export.data.sources import DataSet, describe_sources, open_data, peek
 from ntksap_export.data.spec import AUGMENTS, DataSpec, Peek
 from ntksap_export.data.stream import StreamSource
@@ -23,4 +24,5 @@ __all__ = [
     "peek",
     "read_validation",
     "sample_images",
+    "scoring_set",
 ]

@@ -17,6 +17,7 @@ from ntksap_export.errors import ConfigError, RunDirectoryError
 from ntksap_export.masks import Mask
 from ntksap_export.pipeline.run_dir import RunDir
 from ntksap_export.progress import Progress
+from ntksap_export.pruning import reinit_seed
 from ntksap_export.training import resolve_device
 
 
@@ -48,6 +49,11 @@ class Context:
     def build(self) -> nn.Module:
         """The model at its initialization, on the CPU."""
         return models.build(**self.model_arguments, seed=self.config.seed)
+
+    def build_to_train(self) -> nn.Module:
+        """The model that training starts from: its initialization, or with `control reinit` another draw of it."""
+        seed = reinit_seed(self.config.seed) if self.config.control == "reinit" else self.config.seed
+        return models.build(**self.model_arguments, seed=seed)
 
     @property
     def model_arguments(self) -> dict[str, Any]:

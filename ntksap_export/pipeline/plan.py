@@ -78,7 +78,8 @@ def plan(config: RunConfig, out: Path, overwrite: bool = False) -> dict[str, Any
 
 def _estimate(context: Context, precision: str, images: int) -> dict[str, float]:
     config = context.config
-    assert config.rounds and config.score_batch_size and config.epochs and config.profile_threads
+    assert config.rounds and config.score_batch_size and config.score_batches
+    assert config.epochs and config.profile_threads
     scored = config.rounds * config.draws * config.score_batches * config.score_batch_size
     # Scoring an image is two forward and two backward passes in float32: twice a training step of it.
     prune = 2 * scored * _seconds_per_image(context, "fp32")

@@ -9,12 +9,13 @@ from ntksap_export.config import RunConfig
 from ntksap_export.data import Peek, peek
 from ntksap_export.errors import ConfigError, DataError
 from ntksap_export.profiling.profile import default_threads
-from ntksap_export.pruning import make_scorer
+from ntksap_export.pruning import SCORERS, make_scorer
 
 # A few minutes on two cores for the embedded sample; a modest schedule for real data. --epochs and --lr overrule.
 _DIGITS = {"epochs": 5, "batch_size": 32, "lr": 0.01, "score_batch_size": 32}
 _REAL = {"epochs": 30, "batch_size": 128, "lr": 0.1, "score_batch_size": 100}
 _LARGE_SIDE = 64
+_IMAGES_PER_CLASS = 10  # for methods that read data, as SynFlow's and NTK-SAP's comparisons have it
 _LARGE_SCORE_BATCH = 16
 
 
@@ -45,9 +46,13 @@ def resolve(config: RunConfig) -> tuple[RunConfig, Peek]:
     defaults |= {
         "num_classes": classes,
         "image_size": size,
+        "score_batches": 1,
         "rounds": make_scorer(config.method).default_rounds,
         "profile_threads": default_threads(),
     }
+    if SCORERS.get(config.method) and SCORERS[config.method].needs_data:
+        per_batch = config.score_batch_size or defaults["score_batch_size"]
+        defaults["score_batches"] = -(-_IMAGES_PER_CLASS * classes // per_batch)
     missing = {key: value for key, value in defaults.items() if getattr(config, key) is None}
     return config.with_values(**missing), look
 

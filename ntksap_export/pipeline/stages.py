@@ -12,7 +12,7 @@ import torch
 from ntksap_export.atomic import canonical_json, write_json, write_text
 from ntksap_export.checkpoint import SparseCheckpoint, describe, save_mask
 from ntksap_export.config import flag_name
-from ntksap_export.data import DataSpec, make_loaders, read_validation
+from ntksap_export.data import DataSpec, make_loaders, read_validation, scoring_set
 from ntksap_export.errors import ExportError
 from ntksap_export.graph import Graph, dense_twin, optimize
 from ntksap_export.graph import export as export_graph
@@ -20,7 +20,7 @@ from ntksap_export.masks import format_health, format_table, layer_costs, mask_h
 from ntksap_export.pipeline.context import Context
 from ntksap_export.profiling.environment import environment
 from ntksap_export.profiling.profile import Variant, profile
-from ntksap_export.pruning import Budget, ScoringInputs, exponential_densities, make_scorer, prune
+from ntksap_export.pruning import SCORERS, Budget, ScoringInputs, exponential_densities, make_scorer, prune, shuffled
 from ntksap_export.report import ReportInput, render_card, render_html
 from ntksap_export.runtime.eager import TorchSession
 from ntksap_export.runtime.ort import OrtSession
@@ -38,7 +38,11 @@ def run_prune(context: Context) -> tuple[str, ...]:
     costs = layer_costs(model, context.shape)
     assert config.rounds is not None
     assert config.score_batch_size is not None
-    inputs = ScoringInputs(context.shape, config.score_batch_size, config.score_batches, config.seed)
+    assert config.score_batches is not None
+    data = None
+    if SCORERS[config.method].needs_data:
+        data = scoring_set(context.data(), config.score_batches * config.score_batch_size, config.seed)
+    inputs = ScoringInputs(context.shape, config.score_batch_size, config.score_batches, config.seed, data)
     budget = Budget(config.sparsity)
     start = time.perf_counter()
     mask = prune(
@@ -51,6 +55,8 @@ def run_prune(context: Context) -> tuple[str, ...]:
         progress=context.progress,
     ).to("cpu")
     seconds = time.perf_counter() - start
+    if config.control == "shuffle":
+        mask = shuffled(mask, config.seed)
     table, health = mask_table(mask, costs), mask_health(mask)
     context.progress.say(f"{format_table(table)}\n{format_health(health)}")
     save_mask(run.file("mask.safetensors"), mask, context.provenance().to_json())
@@ -60,6 +66,7 @@ def run_prune(context: Context) -> tuple[str, ...]:
             "schema": 1,
             "method": config.method,
             "rounds": config.rounds,
+            "control": config.control,
             "seconds": round(seconds, 3),
             "schedule": list(exponential_densities(budget.density, config.rounds)),
             "digest": mask.digest(),
@@ -93,7 +100,7 @@ def run_train(context: Context) -> tuple[str, ...]:
         label_smoothing=config.label_smoothing,
         precision=config.precision,
     )
-    model = context.build().to(context.device)
+    model = context.build_to_train().to(context.device)
     rows: list[EpochRow] = []
 
     def on_epoch(row: EpochRow) -> None:

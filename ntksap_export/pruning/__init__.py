@@ -1,6 +1,7 @@
 """Pruning at initialization: scorers, schedule, exact selection."""
 
 from ntksap_export.pruning.budget import Budget, exponential_densities
+from ntksap_export.pruning.controls import reinit_seed, shuffled
 from ntksap_export.pruning.inputs import ScoringInputs
 from ntksap_export.pruning.prune import prune, resolve_keep_dense
 from ntksap_export.pruning.scorers import SCORERS, Scorer, Scores, make_scorer
@@ -18,5 +19,7 @@ __all__ = [
     "keep_best",
     "make_scorer",
     "prune",
+    "reinit_seed",
     "resolve_keep_dense",
+    "shuffled",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -19,6 +19,7 @@ class ScoringInputs:
         batch_size: images per batch, at least 2 (BatchNorm needs a variance).
         batches: batches per draw.
         seed: everything random in scoring follows from it.
+        data: for methods that read data: normalized images (M, C, H, W) and labels (M,), M >= batch_size * batches.
 
     Raises:
         ConfigError: a size that cannot be scored with.
@@ -28,14 +29,31 @@ class ScoringInputs:
     batch_size: int = 100
     batches: int = 1
     seed: int = 0
+    data: tuple[torch.Tensor, torch.Tensor] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.batch_size < 2:
             raise ConfigError(f"score-batch-size must be at least 2; got {self.batch_size}")
         if self.batches < 1:
             raise ConfigError(f"score-batches must be at least 1; got {self.batches}")
+        if self.data is not None and len(self.data[0]) < self.batch_size * self.batches:
+            raise ConfigError(
+                f"{self.batches} scoring batches of {self.batch_size} need {self.batches * self.batch_size} images; "
+                f"got {len(self.data[0])}. Lower --score-batches or --score-batch-size"
+            )
 
     def generator(self, device: torch.device, *key: int) -> torch.Generator:
         """A generator of its own for each key (round, draw, batch), whatever else was drawn before."""
         digest = hashlib.sha256(repr((self.seed, *key)).encode()).digest()
         return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+    def labelled(self, batch: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and labels of scoring batch `batch`, from 0, on `device`.
+
+        Raises:
+            ConfigError: there are no data.
+        """
+        if self.data is None:
+            raise ConfigError("this method reads images and labels; give them as ScoringInputs(data=(images, labels))")
+        part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+        return self.data[0][part].to(device), self.data[1][part].to(device)

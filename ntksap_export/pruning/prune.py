@@ -46,7 +46,7 @@ def prune(
         ConfigError: nothing is prunable, an unknown `keep_dense`, or a budget below what must stay.
         ScoreError: a score is NaN or infinite.
     """
-    mask = Mask.dense(model)
+    whole = mask = Mask.dense(model)
     if not mask:
         raise ConfigError("the model has no Conv2d or Linear weight to prune")
     dense = resolve_keep_dense(model, keep_dense, budget)
@@ -56,7 +56,7 @@ def prune(
         for index, density in enumerate(steps):
             keep = budget.kept(total) if index == len(steps) - 1 else max(1, round(total * density))
             scores = scorer.score(model, mask, inputs, index)
-            mask = keep_best(scores, mask, keep, dense)
+            mask = keep_best(scores, whole if scorer.revives else mask, keep, dense)
             task.advance(note=f"density {mask.density:.4f}")
             if on_round is not None:
                 on_round(index + 1, mask)

@@ -88,6 +88,23 @@ def test_unknown_key_in_the_file_names_the_valid_ones(ntksap: Call, tmp_path: Pa
     refused(result, 2, "unknown key 'epoch'", "did you mean epochs", "weight-decay")
 
 
+@pytest.mark.parametrize("method", ["snip", "synflow", "erk"])
+def test_other_methods_prune_to_the_same_count(ntksap: Call, tmp_path: Path, method: str) -> None:
+    flags = ("--image-size", 16, "--rounds", 1, "--sparsity", 0.9, "--json")
+
+    code, out, err = ntksap("prune", "resnet20", "--method", method, *flags, "--out", tmp_path / "out")
+
+    assert code == 0, err
+    assert (27_090, method) == (json.loads(out)["kept"], json.loads(out)["method"])
+
+
+def test_too_few_images_to_score_with(ntksap: Call, tmp_path: Path) -> None:
+    flags = ("--image-size", 16, "--score-batches", 100, "--out", tmp_path / "out")
+
+    refused(ntksap("prune", "resnet20", "--method", "snip", *flags), 2, "Lower --score-batches")
+    assert not (tmp_path / "out" / "mask.json").exists()
+
+
 def test_a_flag_wins_over_the_file(ntksap: Call, tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text('epochs = 7\nbatch-size = 64\nsparsity = 0.5\nkeep-dense = ["fc"]\n')

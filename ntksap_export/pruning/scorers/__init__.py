@@ -25,6 +25,10 @@ class Scorer(Protocol):
     def default_rounds(self) -> int:
         """Rounds used when nobody says otherwise."""
 
+    @property
+    def revives(self) -> bool:
+        """Whether a round chooses among all weights, so that masks are not nested."""
+
     def score(self, model: nn.Module, mask: Mask, inputs: ScoringInputs, round_index: int) -> Scores:
         """Score every weight the mask names; higher = keep.
 
@@ -33,7 +37,7 @@ class Scorer(Protocol):
 
 
 def make_scorer(name: str, **options: Any) -> Scorer:
-    """The scorer of that name with its options.
+    """The scorer of that name with those of `options` that it has.
 
     Raises:
         ConfigError: there is no such method; near names are suggested.
@@ -42,8 +46,10 @@ def make_scorer(name: str, **options: Any) -> Scorer:
         near = difflib.get_close_matches(name, SCORERS, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(SCORERS)}"
         raise ConfigError(f"unknown method '{name}'; {hint}")
-    module, class_name = SCORERS[name].target.split(":")
-    return cast("Scorer", getattr(import_module(module), class_name)(**options))
+    entry = SCORERS[name]
+    module, factory = entry.target.split(":")
+    own = {key: value for key, value in options.items() if key in entry.options}
+    return cast("Scorer", getattr(import_module(module), factory)(**own))
 
 
 __all__ = ["SCORERS", "Scorer", "Scores", "make_scorer"]

@@ -32,8 +32,7 @@ from ntksap_export.errors import ConfigError
 from ntksap_export.masks import Mask
 from ntksap_export.models.initialization import weight_std
 from ntksap_export.pruning.inputs import ScoringInputs
-
-_Tensors = dict[str, torch.Tensor]
+from ntksap_export.pruning.scorers.gradients import Tensors, modes
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,7 @@ class NtkSap:
     epsilon: float = 0.01
     draws: int = 1
     default_rounds: int = 20
+    revives: bool = False
 
     def __post_init__(self) -> None:
         if not self.epsilon > 0:
@@ -59,13 +59,13 @@ class NtkSap:
         if self.draws < 1:
             raise ConfigError(f"draws must be at least 1; got {self.draws}")
 
-    def score(self, model: nn.Module, mask: Mask, inputs: ScoringInputs, round_index: int) -> _Tensors:
+    def score(self, model: nn.Module, mask: Mask, inputs: ScoringInputs, round_index: int) -> Tensors:
         """Score every weight of `mask`; see `Scorer.score`."""
         parameters = dict(model.named_parameters())
-        weights: _Tensors = {name: parameters[name] for name in mask}
+        weights: Tensors = {name: parameters[name] for name in mask}
         sums = {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in weights.items()}
         device = next(iter(weights.values())).device
-        with _scoring_mode(model), torch.enable_grad():
+        with modes(model):
             for draw in range(self.draws):
                 for batch in range(inputs.batches):
                     generator = inputs.generator(device, round_index, draw, batch)
@@ -74,10 +74,10 @@ class NtkSap:
 
     def _add_batch(
         self,
-        sums: _Tensors,
+        sums: Tensors,
         model: nn.Module,
         mask: Mask,
-        weights: _Tensors,
+        weights: Tensors,
         inputs: ScoringInputs,
         generator: torch.Generator,
     ) -> None:
@@ -110,9 +110,9 @@ def _batch_norms(model: nn.Module) -> Iterator[tuple[str, nn.modules.batchnorm._
             yield prefix, module
 
 
-def _fresh_norms(model: nn.Module) -> _Tensors:
+def _fresh_norms(model: nn.Module) -> Tensors:
     """Stand-ins for every BatchNorm's gamma (1), beta (0) and running statistics."""
-    stand_ins: _Tensors = {}
+    stand_ins: Tensors = {}
     for prefix, norm in _batch_norms(model):
         if norm.affine:
             stand_ins[f"{prefix}.weight"] = torch.ones_like(norm.weight, requires_grad=False)
@@ -121,18 +121,6 @@ def _fresh_norms(model: nn.Module) -> _Tensors:
             stand_ins[f"{prefix}.running_mean"] = torch.zeros_like(norm.running_mean)
             stand_ins[f"{prefix}.running_var"] = torch.ones_like(norm.running_var)
     return stand_ins
-
-
-@contextlib.contextmanager
-def _scoring_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode, and back to each module's own mode."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @contextlib.contextmanager

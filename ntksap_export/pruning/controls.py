@@ -1,0 +1,33 @@
+"""Controls: what a mask is worth beyond its layer densities and its initialization (Frankle et al., ICLR 2021).
+
+    shuffle   permute the mask within each layer: same layer densities, other weights
+    reinit    leave the mask, train another draw of the initialization
+
+Most methods lose nothing under either: what they learn is the layer densities.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+from ntksap_export.masks import Mask
+
+CONTROLS = ("none", "shuffle", "reinit")
+
+
+def shuffled(mask: Mask, seed: int) -> Mask:
+    """`mask` with the places of its kept weights drawn anew in each layer; every layer keeps its count."""
+    generator = torch.Generator().manual_seed(reinit_seed(seed))
+    return Mask(
+        {
+            name: kept.flatten()[torch.randperm(kept.numel(), generator=generator).to(kept.device)].view(kept.shape)
+            for name, kept in mask.items()
+        }
+    )
+
+
+def reinit_seed(seed: int) -> int:
+    """The seed of the other draw: far from `seed` and from every other run's, and the same each time."""
+    return int.from_bytes(hashlib.sha256(f"control {seed}".encode()).digest()[:7], "little")
