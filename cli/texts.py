@@ -101,6 +101,35 @@ def latency_table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def compare_text(result: dict[str, Any]) -> str:
+    """Methods side by side: what each keeps, by group of layers, and how much they have in common."""
+    methods = result["methods"]
+    groups = list(next(iter(methods.values()))["groups"])
+    rows = [
+        (
+            name,
+            f"{row['seconds']:.1f}",
+            f"{row['flop_density']:.2%}",
+            *(f"{row['groups'][group]['density']:.1%}" for group in groups),
+            str(row["collapsed_layers"]),
+            str(row["empty_channels"]),
+            str(row["empty_classes"]),
+        )
+        for name, row in methods.items()
+    ]
+    header = ("method", "seconds", "FLOP density", *groups, "collapsed", "empty channels", "empty classes")
+    pairs = [(*pair.split(), f"{share:.1%}") for pair, share in result["overlap"].items()]
+    return "\n".join(
+        [
+            f"{result['model']} at sparsity {result['sparsity']:.2%}; density by group of layers",
+            *aligned(header, rows, "<" + ">" * (len(header) - 1)),
+            "",
+            "overlap (kept by both / kept by either)",
+            *aligned(("method", "method", "IoU"), pairs, "<<>"),
+        ]
+    )
+
+
 def inspect_text(result: dict[str, Any]) -> str:
     """What `ntksap inspect` found."""
     if result["kind"] == "run directory":

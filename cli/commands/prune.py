@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from ntksap_export.cli import options
 from ntksap_export.cli.options import Config, Json, Model, Out, Overwrite
+
+Compare = Annotated[
+    str | None,
+    typer.Option(
+        "--compare", help="Methods, by commas: prune with each, print one table, write nothing", show_default=False
+    ),
+]
 
 
 @options.takes(*options.DATA, *options.PRUNE)
@@ -14,16 +23,22 @@ def prune(
     out: Out = None,
     config: Config = None,
     overwrite: Overwrite = False,
+    compare: Compare = None,
     json: Json = False,
     **settings: Any,
 ) -> None:
     """Choose which weights live, before training; writes config.json, mask.safetensors and mask.json."""
     from ntksap_export.cli import console, texts
     from ntksap_export.cli.settings import default_out, load_config
-    from ntksap_export.pipeline import run_road, summary
+    from ntksap_export.pipeline import RunDir, compare_methods, run_road, summary
 
     resolved = load_config(model, config, settings)
     directory = out or default_out(resolved)
+    if compare is not None:
+        names = [name.strip() for name in compare.split(",") if name.strip()]
+        result = compare_methods(resolved, names, RunDir(directory), console.make_progress())
+        console.print_json(result) if json else print(texts.compare_text(result))
+        return
     run_road(resolved, directory, stages=("prune",), overwrite=overwrite, progress=console.make_progress())
     result = summary(directory)
     console.print_json(result) if json else print(texts.summary_text(result))

@@ -1,5 +1,6 @@
 """The road from a model's name to a report: the only room that knows every other."""
 
+from ntksap_export.pipeline.compare import compare_methods
 from ntksap_export.pipeline.foreign import profile_graph
 from ntksap_export.pipeline.inspection import inspect_path
 from ntksap_export.pipeline.plan import plan
@@ -11,6 +12,7 @@ from ntksap_export.pipeline.summary import latency_row, summary
 __all__ = [
     "STAGES",
     "RunDir",
+    "compare_methods",
     "inspect_path",
     "latency_row",
     "plan",

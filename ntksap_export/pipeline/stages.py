@@ -16,7 +16,7 @@ from ntksap_export.data import DataSpec, make_loaders, read_validation, scoring_
 from ntksap_export.errors import ExportError
 from ntksap_export.graph import Graph, dense_twin, optimize
 from ntksap_export.graph import export as export_graph
-from ntksap_export.masks import format_health, format_table, layer_costs, mask_health, mask_table
+from ntksap_export.masks import Mask, format_health, format_table, layer_costs, mask_health, mask_table
 from ntksap_export.pipeline.context import Context
 from ntksap_export.profiling.environment import environment
 from ntksap_export.profiling.profile import Variant, profile
@@ -30,36 +30,39 @@ from ntksap_export.training import EpochRow, TrainConfig, resolve_precision, tra
 PARITY_BATCHES = (1, 7)
 
 
-def run_prune(context: Context) -> tuple[str, ...]:
-    """Choose the mask at initialization; writes config.json, mask.safetensors and mask.json."""
-    config, run = context.config, context.run
-    write_json(run.file("config.json"), config_json(context, None))
-    model = context.build().to(context.device)
-    costs = layer_costs(model, context.shape)
-    assert config.rounds is not None
+def choose_mask(context: Context) -> tuple[Mask, float]:
+    """The mask of a run's method, on the CPU, its control applied; and the seconds that choosing took."""
+    config = context.config
     assert config.score_batch_size is not None
     assert config.score_batches is not None
     data = None
     if SCORERS[config.method].needs_data:
         data = scoring_set(context.data(), config.score_batches * config.score_batch_size, config.seed)
     inputs = ScoringInputs(context.shape, config.score_batch_size, config.score_batches, config.seed, data)
-    budget = Budget(config.sparsity)
+    model = context.build().to(context.device)
     start = time.perf_counter()
     mask = prune(
         model,
         make_scorer(config.method, epsilon=config.epsilon, draws=config.draws),
         inputs,
-        budget,
+        Budget(config.sparsity),
         rounds=config.rounds,
         keep_dense=config.keep_dense,
         progress=context.progress,
     ).to("cpu")
     seconds = time.perf_counter() - start
-    if config.control == "shuffle":
-        mask = shuffled(mask, config.seed)
-    table, health = mask_table(mask, costs), mask_health(mask)
+    return shuffled(mask, config.seed) if config.control == "shuffle" else mask, seconds
+
+
+def run_prune(context: Context) -> tuple[str, ...]:
+    """Choose the mask at initialization; writes config.json, mask.safetensors and mask.json."""
+    config, run = context.config, context.run
+    write_json(run.file("config.json"), config_json(context, None))
+    mask, seconds = choose_mask(context)
+    table, health = mask_table(mask, layer_costs(context.build(), context.shape)), mask_health(mask)
     context.progress.say(f"{format_table(table)}\n{format_health(health)}")
     save_mask(run.file("mask.safetensors"), mask, context.provenance().to_json())
+    assert config.rounds is not None
     write_json(
         run.file("mask.json"),
         {
@@ -68,7 +71,7 @@ def run_prune(context: Context) -> tuple[str, ...]:
             "rounds": config.rounds,
             "control": config.control,
             "seconds": round(seconds, 3),
-            "schedule": list(exponential_densities(budget.density, config.rounds)),
+            "schedule": list(exponential_densities(Budget(config.sparsity).density, config.rounds)),
             "digest": mask.digest(),
             "table": asdict(table),
             "health": asdict(health),

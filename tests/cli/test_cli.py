@@ -98,6 +98,27 @@ def test_other_methods_prune_to_the_same_count(ntksap: Call, tmp_path: Path, met
     assert (27_090, method) == (json.loads(out)["kept"], json.loads(out)["method"])
 
 
+def test_compare_prints_one_table_and_writes_nothing(ntksap: Call, tmp_path: Path) -> None:
+    flags = ("--image-size", 16, "--rounds", 1, "--out", tmp_path / "out")
+
+    code, out, err = ntksap("prune", "resnet20", "--compare", "snip,erk,random", *flags)
+    rows = json.loads(ntksap("prune", "resnet20", "--compare", "snip,erk,random", "--json", *flags)[1])
+
+    assert code == 0, err
+    assert "overlap" in out
+    assert {"snip erk", "snip random", "erk random"} == set(rows["overlap"])
+    assert rows["methods"]["random"]["flop_density"] == pytest.approx(0.1, abs=1e-3)
+    assert (
+        rows["methods"]["erk"]["groups"]["layer3"]["density"] < 0.1 < rows["methods"]["erk"]["groups"]["fc"]["density"]
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("methods", ["snip", "snip,snip", "snip,nonsense", ""])
+def test_compare_needs_two_methods_that_exist(ntksap: Call, tmp_path: Path, methods: str) -> None:
+    refused(ntksap("prune", "resnet20", "--compare", methods, "--out", tmp_path / "out"), 2, "method")
+
+
 def test_too_few_images_to_score_with(ntksap: Call, tmp_path: Path) -> None:
     flags = ("--image-size", 16, "--score-batches", 100, "--out", tmp_path / "out")
 

@@ -1,0 +1,84 @@
+"""Masks of several methods side by side, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ntksap_export.config import RunConfig
+from ntksap_export.errors import ConfigError
+from ntksap_export.masks import Mask, MaskTable, layer_costs, mask_health, mask_table
+from ntksap_export.pipeline.context import Context, check_network
+from ntksap_export.pipeline.resolve import resolve
+from ntksap_export.pipeline.run_dir import RunDir
+from ntksap_export.pipeline.stages import choose_mask
+from ntksap_export.progress import Progress
+
+
+def compare_methods(config: RunConfig, methods: Sequence[str], run: RunDir, progress: Progress) -> dict[str, Any]:
+    """Prune once with each method, under otherwise equal settings, and write nothing.
+
+    Args:
+        config: what they share; its own method is not used, its rounds are if they are given.
+        methods: two or more names of methods.
+        run: where a run of these settings would stand; not touched.
+        progress: where rounds are shown.
+
+    Returns:
+        `methods`: per method its density and FLOP density, in all and per group of layers, seconds, and health;
+        `overlap`: per pair of methods kept by both / kept by either (IoU).
+
+    Raises:
+        ConfigError: an unknown method, or fewer than two.
+        The errors of pruning.
+    """
+    if len(set(methods)) < 2:
+        raise ConfigError(f"--compare takes two or more methods separated by commas; got '{','.join(methods)}'")
+    contexts = {}
+    for name in dict.fromkeys(methods):
+        resolved, look = resolve(config.with_values(method=name))
+        contexts[name] = Context(resolved, run, progress, look.name)
+    check_network(next(iter(contexts.values())))
+    costs = layer_costs(next(iter(contexts.values())).build(), next(iter(contexts.values())).shape)
+    masks, rows = {}, {}
+    for name, context in contexts.items():
+        progress.say(f"{name} ...")
+        masks[name], seconds = choose_mask(context)
+        table, health = mask_table(masks[name], costs), mask_health(masks[name])
+        rows[name] = {
+            "seconds": round(seconds, 2),
+            "density": table.density,
+            "flop_density": table.flop_density,
+            "groups": _groups(table),
+            "collapsed_layers": len(health.collapsed_layers),
+            "empty_channels": sum(health.empty_output_channels.values()),
+            "empty_classes": health.empty_classes,
+        }
+    overlap = {
+        f"{first} {second}": overlap_of(masks[first], masks[second])
+        for index, first in enumerate(masks)
+        for second in list(masks)[index + 1 :]
+    }
+    return {"model": config.model, "sparsity": config.sparsity, "methods": rows, "overlap": overlap}
+
+
+def overlap_of(first: Mask, second: Mask) -> float:
+    """Intersection over union of the kept weights, in [0, 1]; 1 means the same mask."""
+    both = sum(int((first[name] & second[name]).sum()) for name in first)
+    either = sum(int((first[name] | second[name]).sum()) for name in first)
+    return both / either
+
+
+def _groups(table: MaskTable) -> dict[str, dict[str, float]]:
+    """Layers by the first part of their name (layer1, layer2, ...); a flat list of features by its place in it."""
+    sums: dict[str, list[int]] = {}
+    for row in table.rows:
+        parts = row.name.split(".")
+        group = parts[0] if parts[0] != "features" else ".".join(parts[:2])
+        total = sums.setdefault(group, [0, 0, 0, 0])
+        for place, value in enumerate((row.kept, row.weights, row.kept_macs, row.macs)):
+            total[place] += value
+    return {
+        group: {"density": kept / weights, "flop_density": kept_macs / macs if macs else 0.0}
+        for group, (kept, weights, kept_macs, macs) in sums.items()
+    }
