@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 
@@ -45,11 +46,13 @@ def _root(
 
 def main() -> None:
     """Run `ntksap`; one line on stderr and an exit code for whatever is the user's to mend."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)  # typer ends on a KeyboardInterrupt without a word
     try:
         app()
     except NtksapError as error:
         _end(str(error), error.exit_code)
-    except KeyboardInterrupt:
+    except _Interrupted:
         _end(
             "interrupted; the same command goes on from the last finished epoch or stage",
             INTERRUPTED_EXIT_CODE,
@@ -66,6 +69,14 @@ def main() -> None:
     except Exception as error:
         traceback.print_exc()
         _end(f"this is a bug in ntksap ({type(error).__name__}); please report the lines above", BUG_EXIT_CODE)
+
+
+class _Interrupted(BaseException):
+    """Ctrl-C; no `except Exception` on the way takes it for an error."""
+
+
+def _interrupt(*_: object) -> None:
+    raise _Interrupted
 
 
 def _end(message: str, code: int) -> None:

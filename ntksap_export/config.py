@@ -106,6 +106,11 @@ class RunConfig(BaseModel):
         return make_config({**self.model_dump(), **values})
 
 
+def defaults(stage: str) -> dict[str, Any]:
+    """The default of each setting of `stage`, as plain JSON values."""
+    return make_config({"model": ""}).keys_of(stage)
+
+
 def make_config(values: Mapping[str, Any]) -> RunConfig:
     """Validate `values` (keys with underscores) into a `RunConfig`.
 

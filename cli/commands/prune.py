@@ -11,9 +11,7 @@ from ntksap_export.cli.options import Config, Json, Model, Out, Overwrite
 
 Compare = Annotated[
     str | None,
-    typer.Option(
-        "--compare", help="Methods, by commas: prune with each, print one table, write nothing", show_default=False
-    ),
+    typer.Option("--compare", help="Methods, by commas: print one table, write nothing", show_default=False),
 ]
 
 

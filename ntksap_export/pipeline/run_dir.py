@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ntksap_export.atomic import canonical_json, remove_leftovers, write_json
-from ntksap_export.config import STAGE_KEYS, RunConfig, flag_name
+from ntksap_export.config import STAGE_KEYS, RunConfig, defaults, flag_name
 from ntksap_export.errors import RunDirectoryError
 
 STAGES = ("prune", "train", "export", "profile", "report")
@@ -76,12 +76,12 @@ class RunDir:
                 self._check_same(stage, config)
 
     def _check_same(self, stage: str, config: RunConfig) -> None:
-        before, now = self._records[stage]["keys"], config.keys_of(stage)
-        different = [key for key in STAGE_KEYS[stage] if before.get(key) != now.get(key)]
+        # A key that the record lacks came with a later version, which then had its default.
+        before, now = {**defaults(stage), **self._records[stage]["keys"]}, config.keys_of(stage)
+        different = [key for key in STAGE_KEYS[stage] if before[key] != now[key]]
         if different:
             shown = "; ".join(
-                f"{flag_name(key)} is {_shown(before.get(key))} there, {_shown(now.get(key))} here"
-                for key in different[:3]
+                f"{flag_name(key)} is {_shown(before[key])} there, {_shown(now[key])} here" for key in different[:3]
             )
             raise RunDirectoryError(
                 f"'{self.path}' holds a different run: {shown}; choose another --out or pass --overwrite"
@@ -180,7 +180,9 @@ class RunDir:
             records = json.loads((self.path / _HOME / "state.json").read_text())
         except (OSError, json.JSONDecodeError):
             return {}
-        return records if isinstance(records, dict) else {}
+        if not isinstance(records, dict) or not all(_is_record(record) for record in records.values()):
+            return {}
+        return records
 
     def _write_records(self) -> None:
         write_json(self.path / _HOME / "state.json", self._records)
@@ -196,9 +198,15 @@ _MAKERS = {
 
 
 def fingerprint(stage: str, config: RunConfig) -> str:
-    """SHA-256 over the settings of `stage` and of those before it."""
-    upto = STAGES[: STAGES.index(stage) + 1]
-    keys = {name: config.keys_of(name) for name in upto if name in STAGE_KEYS}
+    """SHA-256 over the settings of `stage` and of those before it that differ from their defaults.
+
+    Settings that a later version adds do not change the fingerprint of a run that does not use them.
+    """
+    keys = {}
+    for name in STAGES[: STAGES.index(stage) + 1]:
+        if name in STAGE_KEYS:
+            usual = defaults(name)
+            keys[name] = {key: value for key, value in config.keys_of(name).items() if value != usual[key]}
     return hashlib.sha256(canonical_json(keys).encode()).hexdigest()
 
 
@@ -210,3 +218,13 @@ def digest(path: Path) -> str:
 
 def _shown(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _is_record(value: Any) -> bool:
+    """Whether a value read from state.json has the form of a stage's record."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("keys"), dict)
+        and isinstance(value.get("fingerprint"), str)
+        and isinstance(value.get("files", {}), dict)
+    )

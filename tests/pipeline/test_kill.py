@@ -54,6 +54,26 @@ def test_killed_run_goes_on_and_ends_the_same(
         assert "training goes on after epoch 1 of 2" in ended.stderr
 
 
+def test_control_c_ends_with_one_line_and_its_own_code(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [*COMMAND, str(out)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while not begun("prune")(out):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+
+    assert process.returncode == 130
+    assert err.strip().splitlines()[-1].startswith("error: interrupted; the same command goes on")
+    assert "Traceback" not in err
+
+
 def test_two_processes_do_not_share_a_directory(tmp_path: Path) -> None:
     out = tmp_path / "run"
     first = subprocess.Popen([*COMMAND, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -135,6 +135,27 @@ def test_overwrite_replaces_another_run(finished_run: Path) -> None:
     assert json.loads((finished_run / "metrics.json").read_text())["epochs"] == 1
 
 
+@pytest.mark.parametrize("text", ["garbage", "[]", '{"prune": 5}', '{"prune": {"keys": 1}}'])
+def test_a_broken_record_is_no_record(finished_run: Path, text: str) -> None:
+    (finished_run / ".ntksap" / "state.json").write_text(text)
+
+    with pytest.raises(RunDirectoryError, match="holds no run"):
+        run_road(small_config(), finished_run)
+
+
+def test_a_record_from_before_a_setting_existed_is_that_of_its_default(finished_run: Path) -> None:
+    path, recorder = finished_run / ".ntksap" / "state.json", Recorder()
+    records = json.loads(path.read_text())
+    del records["prune"]["keys"]["control"]
+    path.write_text(json.dumps(records))
+
+    run_road(small_config(), finished_run, progress=recorder)
+
+    assert [f"{stage}: finished before, skipped" for stage in STAGES] == recorder.lines
+    with pytest.raises(RunDirectoryError, match="control is none there, shuffle here"):
+        run_road(small_config(control="shuffle"), finished_run)
+
+
 def test_a_directory_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
 
