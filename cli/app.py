@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import sys
+import time
 import traceback
 
 import typer
 
 from ntksap_export.cli.commands import chain, export, inspect, listing, profile, prune, report, train
-from ntksap_export.errors import BUG_EXIT_CODE, INTERRUPTED_EXIT_CODE, OS_ERROR_EXIT_CODE, NtksapError
+from ntksap_export.errors import BUG_EXIT_CODE, INTERRUPTED_EXIT_CODE, OS_ERROR_EXIT_CODE, ConfigError, NtksapError
+from ntksap_export.launch import launch
+
+_PATIENCE_S = 5.0
 
 app = typer.Typer(
     name="ntksap",
@@ -39,15 +45,46 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    context: typer.Context,
+    version: bool = typer.Option(  # noqa: ARG001 - its callback does all
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
 ) -> None:
-    pass
+    place, verb = launch(), context.invoked_subcommand
+    if place is not None and verb != "prune":
+        raise ConfigError(f"only `prune` runs on several processes so far; run `ntksap {verb}` without torchrun")
 
 
 def main() -> None:
     """Run `ntksap`; one line on stderr and an exit code for whatever is the user's to mend."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)  # typer ends on a KeyboardInterrupt without a word
+    place = launch()
+    if place is None or place.rank == 0:
+        _run()
+    else:
+        _help_silently(place.rank)
+
+
+def _help_silently(rank: int) -> None:
+    """Run as one of several processes that is not rank 0: say nothing, unless this one alone failed.
+
+    What all find wrong, rank 0 says, and torchrun then ends the others while they wait here. Were they to end first,
+    torchrun would end rank 0 before it has spoken. Who is still there after the wait has something to say.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            _run()
+    except SystemExit as end:
+        if end.code:
+            time.sleep(_PATIENCE_S)
+            for line in said.getvalue().splitlines():
+                print(f"[rank {rank}] {line}", file=sys.stderr)
+        raise
+
+
+def _run() -> None:
     try:
         app()
     except NtksapError as error:

@@ -42,6 +42,18 @@ FLAGS: dict[str, Flag] = {
     "method": Flag(str, "How weights are scored; see `ntksap list methods`. Default: ntksap", panel="Prune"),
     "sparsity": Flag(float, "Share of prunable weights to remove, in [0, 1). Default: 0.9", panel="Prune"),
     "density": Flag(float, "Share that stays, 1 - sparsity, in (0, 1]", panel="Prune"),
+    "params": Flag(str, "Prunable weights that stay, as 250000, 250k or 2.5M", panel="Prune"),
+    "flops": Flag(float, "Share of the dense FLOPs that stays, in (0, 1]; alone or beside --sparsity", panel="Prune"),
+    "pattern": Flag(
+        str, "unstructured, 2:4 (any n:m), 4x1 (any OUTxIN), channel, channel+2:4 ... Default: unstructured",
+        panel="Prune",
+    ),
+    "scope": Flag(str, "global, or layer (the same share of each). Default: global", panel="Prune"),
+    "min_layer_density": Flag(float, "Share that each layer keeps at least. Default: 0", panel="Prune"),
+    "round_to": Flag(int, "channel: kept channels are a multiple of it. Default: 8", panel="Prune"),
+    "channel_sparsity": Flag(
+        float, "channel+...: share of weights that go with channels. Default: from the budget", panel="Prune"
+    ),
     "rounds": Flag(int, "Score-and-mask rounds. Default: the method's (ntksap: 20)", panel="Prune"),
     "epsilon": Flag(float, "ntksap: standard deviation of the perturbation. Default: 0.01", panel="Prune"),
     "draws": Flag(int, "ntksap: fresh initializations per batch and round. Default: 1", panel="Prune"),
@@ -73,8 +85,8 @@ FLAGS: dict[str, Flag] = {
 
 DATA = ("data", "num_classes", "image_size", "mean", "std", "stem", "seed", "device", "threads", "workers")
 PRUNE = (
-    "method", "sparsity", "density", "rounds", "epsilon", "draws", "score_batch_size", "score_batches", "keep_dense",
-    "control",
+    "method", "sparsity", "density", "params", "flops", "pattern", "scope", "min_layer_density", "round_to",
+    "channel_sparsity", "rounds", "epsilon", "draws", "score_batch_size", "score_batches", "keep_dense", "control",
 )  # fmt: skip
 TRAIN = (
     "epochs", "batch_size", "lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones", "warmup_epochs",

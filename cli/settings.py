@@ -8,7 +8,7 @@ from typing import Any
 
 from ntksap_export.cli import console, texts
 from ntksap_export.cli.options import given
-from ntksap_export.config import RunConfig, make_config, merge, read_toml
+from ntksap_export.config import DEFAULT_SPARSITY, RunConfig, make_config, merge, read_toml
 from ntksap_export.pipeline import run_stage, summary
 
 
@@ -23,9 +23,17 @@ def load_config(model: str, file: Path | None, settings: Mapping[str, Any]) -> R
 
 
 def default_out(config: RunConfig) -> Path:
-    """runs/MODEL-DATA-METHOD-SPARSITY."""
-    data = Path(config.data).name or "data"
-    return Path("runs") / f"{config.model}-{data}-{config.method}-{100 * config.sparsity:g}"
+    """runs/MODEL-DATA-METHOD-BUDGET, and the pattern if it is not the usual one."""
+    parts = [config.model, Path(config.data).name or "data", config.method]
+    if config.pattern != "unstructured":
+        parts.append(config.pattern.replace(":", "of"))
+    if config.params is not None:
+        parts.append(f"{config.params}")
+    elif (config.flops is None and not config.own_budget) or config.sparsity is not None:
+        parts.append(f"{100 * (DEFAULT_SPARSITY if config.sparsity is None else config.sparsity):g}")
+    if config.flops is not None:
+        parts.append(f"flops{100 * config.flops:g}")
+    return Path("runs") / "-".join(parts)
 
 
 def run_one(stage: str, directory: Path, settings: Mapping[str, Any], json: bool, overwrite: bool = False) -> None:

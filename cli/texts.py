@@ -11,9 +11,7 @@ from ntksap_export.config import RunConfig
 
 def greeting(config: RunConfig, out: Path) -> str:
     """The first lines of a run: what, where, and on which data."""
-    lines = [
-        f"prune {config.model} to {config.sparsity:.4g} sparsity with {config.method}, train, export, measure -> {out}"
-    ]
+    lines = [f"prune {config.model} to {config.budget_text()} with {config.method}, train, export, measure -> {out}"]
     if config.data == "digits":
         lines.append(
             "data: the embedded sample `digits` (1,797 real handwritten digits, enlarged). For your own images: "
@@ -40,8 +38,9 @@ def plan_text(plan: dict[str, Any], out: Path) -> str:
         "",
         *aligned(("layer", "shape", "weights", "MACs"), layers, "<>>>"),
         "",
-        f"parameters {plan['parameters']:,}; prunable {plan['prunable_weights']:,}; to keep {plan['kept_weights']:,}",
-        f"dense FLOPs per image {plan['dense_flops']:,}",
+        f"parameters {plan['parameters']:,}; prunable {plan['prunable_weights']:,}{_to_keep(plan['kept_weights'])}",
+        f"dense FLOPs per image {plan['dense_flops']:,}{_to_keep(plan['kept_flops'])}",
+        *(f"left whole: {layer} ({reason})" for layer, reason in plan["left_whole"].items()),
         "density after each round: " + " ".join(f"{density:.4f}" for density in plan["densities"]),
         f"device {plan['device']}, training in {plan['precision']}",
         "estimated time: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in plan["estimated_s"].items()),
@@ -49,6 +48,10 @@ def plan_text(plan: dict[str, Any], out: Path) -> str:
         "files: " + ", ".join(plan["files"]),
     ]
     return "\n".join(lines)
+
+
+def _to_keep(number: int | None) -> str:
+    return "" if number is None else f"; to keep {number:,}"
 
 
 def summary_text(result: dict[str, Any]) -> str:
@@ -121,13 +124,25 @@ def compare_text(result: dict[str, Any]) -> str:
     pairs = [(*pair.split(), f"{share:.1%}") for pair, share in result["overlap"].items()]
     return "\n".join(
         [
-            f"{result['model']} at sparsity {result['sparsity']:.2%}; density by group of layers",
+            f"{result['model']}: {result['budget']}, {result['pattern']}; density by group of layers",
             *aligned(header, rows, "<" + ">" * (len(header) - 1)),
+            "",
+            f"density layer by layer, from {result['layers'][0]} to {result['layers'][-1]}",
+            *aligned(
+                ("method", "blank: nothing, full: dense"),
+                [(name, _spark(row["layer_densities"])) for name, row in methods.items()],
+                "<<",
+            ),
             "",
             "overlap (kept by both / kept by either)",
             *aligned(("method", "method", "IoU"), pairs, "<<>"),
         ]
     )
+
+
+def _spark(shares: list[float]) -> str:
+    """One character per share in [0, 1]; a blank is nothing at all."""
+    return "".join(" " if not share else "▁▂▃▄▅▆▇█"[min(7, int(share * 8))] for share in shares)
 
 
 def inspect_text(result: dict[str, Any]) -> str:

@@ -12,15 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ntksap_export.errors import ConfigError
-from ntksap_export.ranges import check_sparsity
+from ntksap_export.ranges import check_sparsity, read_count
 
 # Which stage a key belongs to: a stage's result stays valid as long as its keys, and those before it, are unchanged.
 PRUNE_KEYS = (
-    "model", "data", "num_classes", "image_size", "mean", "std", "stem", "seed", "method", "sparsity", "rounds",
-    "epsilon", "draws", "score_batch_size", "score_batches", "keep_dense", "control",
+    "model", "data", "num_classes", "image_size", "mean", "std", "stem", "seed", "method", "sparsity", "flops",
+    "params", "pattern", "scope", "min_layer_density", "round_to", "channel_sparsity", "rounds", "epsilon", "draws",
+    "score_batch_size", "score_batches", "keep_dense", "control",
 )  # fmt: skip
 TRAIN_KEYS = (
     "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones",
@@ -36,6 +37,10 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
 }
 # How a stage is carried out, not what comes out of it: free to change between runs of one directory.
 FREE_KEYS = ("device", "threads", "workers")
+
+DEFAULT_SPARSITY = 0.9  # without any budget; n:m patterns bring their own
+# Three ways to say one thing: a flag of one of them overrules a file's other.
+_NUMBER_OF_WEIGHTS = ("sparsity", "density", "params")
 
 
 class RunConfig(BaseModel):
@@ -59,7 +64,14 @@ class RunConfig(BaseModel):
     workers: int = Field(2, ge=0)
 
     method: str = "ntksap"
-    sparsity: float = 0.9
+    sparsity: float | None = None
+    flops: float | None = Field(None, gt=0, le=1)
+    params: int | None = Field(None, ge=1)
+    pattern: str = "unstructured"
+    scope: Literal["global", "layer"] = "global"
+    min_layer_density: float = Field(0.0, ge=0, le=1)
+    round_to: int = Field(8, ge=1)
+    channel_sparsity: float | None = None
     rounds: int | None = Field(None, ge=1)
     epsilon: float = Field(0.01, gt=0)
     draws: int = Field(1, ge=1)
@@ -92,10 +104,30 @@ class RunConfig(BaseModel):
     profile_device: tuple[Literal["cpu", "cuda"], ...] = ("cpu", "cuda")
     profile_seconds: float = Field(1.0, gt=0)
 
+    @field_validator("params", mode="before")
+    @classmethod
+    def _read_params(cls, value: Any) -> Any:
+        return read_count(value) if isinstance(value, str) else value
+
     def keys_of(self, stage: str) -> dict[str, Any]:
         """The settings that belong to `stage`, as plain JSON values."""
         everything = self.model_dump(mode="json")
         return {key: everything[key] for key in STAGE_KEYS[stage]}
+
+    @property
+    def own_budget(self) -> bool:
+        """Whether nothing but the pattern says how much stays: n:m without a budget."""
+        asked = (self.sparsity, self.flops, self.params)
+        return ":" in self.pattern and "+" not in self.pattern and asked == (None, None, None)
+
+    def budget_text(self) -> str:
+        """The budget in words."""
+        if self.own_budget:
+            return f"{self.pattern} of the weights"
+        words = [f"{self.sparsity:.4g} sparsity"] if self.sparsity is not None else []
+        words += [f"{self.params:,} weights"] if self.params is not None else []
+        words += [f"{self.flops:.4g} of the FLOPs"] if self.flops is not None else []
+        return " and ".join(words) or f"{DEFAULT_SPARSITY:.4g} sparsity"
 
     def with_values(self, **values: Any) -> RunConfig:
         """A validated copy with some values changed.
@@ -158,12 +190,12 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def merge(file_values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay flags (those that are not None) over the file's values; `density` and `sparsity` are one setting."""
+    """Lay flags (those that are not None) over the file's values; what sets the number of weights is one setting."""
     given = {key: value for key, value in flags.items() if value is not None}
     merged = dict(file_values)
-    if {"density", "sparsity"} & given.keys():
-        merged.pop("density", None)
-        merged.pop("sparsity", None)
+    if given.keys() & set(_NUMBER_OF_WEIGHTS):
+        for key in _NUMBER_OF_WEIGHTS:
+            merged.pop(key, None)
     return {**merged, **given}
 
 
@@ -187,7 +219,11 @@ def _first_problem(error: ValidationError) -> str:
 
 
 def _check_together(config: RunConfig) -> None:
-    check_sparsity(config.sparsity)
+    for sparsity in (config.sparsity, config.channel_sparsity):
+        if sparsity is not None:
+            check_sparsity(sparsity)
+    if config.sparsity is not None and config.params is not None:
+        raise ConfigError("give --sparsity or --params, not both: each sets the number of weights that stay")
     if (config.mean is None) != (config.std is None):
         raise ConfigError("give both --mean and --std, or neither")
     if config.std is not None and min(config.std) <= 0:

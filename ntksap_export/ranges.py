@@ -1,8 +1,12 @@
-"""Ranges that more than one room checks."""
+"""Ranges and numbers that more than one room reads."""
 
 from __future__ import annotations
 
+import re
+
 from ntksap_export.errors import ConfigError
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 
 
 def check_sparsity(value: float) -> None:
@@ -19,3 +23,15 @@ def check_sparsity(value: float) -> None:
     elif value == 1.0:
         hint = "1 would remove every weight; 0.99 keeps one in a hundred"
     raise ConfigError(f"sparsity must be in [0, 1); got {value:g}. {hint}")
+
+
+def read_count(text: str) -> int:
+    """A whole number, with k, M or G behind it or not: `2.5M` is 2,500,000.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = re.fullmatch(r"\s*([\d_,]+(?:\.\d+)?)\s*([kKmMgGbB]?)\s*", text)
+    if not found or not (digits := re.sub("[_,]", "", found[1])):
+        raise ValueError(f"must be a number such as 250000, 250k or 2.5M; got '{text}'")
+    return round(float(digits) * _UNITS[found[2].lower()])

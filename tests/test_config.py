@@ -201,10 +201,14 @@ def test_a_flag_beats_the_file_and_the_file_the_default() -> None:
         ({"density": 0.25}, {"density": 0.125}, 0.875),
         ({"sparsity": 0.5}, {"sparsity": None, "density": None}, 0.5),
         ({"density": 0.25}, {}, 0.75),
-        ({}, {}, 0.9),
+        ({"params": "2k"}, {"sparsity": 0.5}, 0.5),
+        ({"sparsity": 0.5}, {"params": "2k"}, None),
+        ({}, {}, None),
     ],
 )
-def test_density_and_sparsity_are_one_setting(file: dict[str, Any], flags: dict[str, Any], sparsity: float) -> None:
+def test_density_and_sparsity_are_one_setting(
+    file: dict[str, Any], flags: dict[str, Any], sparsity: float | None
+) -> None:
     assert sparsity == made(**merge(file, flags)).sparsity
 
 

@@ -11,7 +11,11 @@ from ntksap_export.cli.options import Config, Json, Model, Out, Overwrite
 
 Compare = Annotated[
     str | None,
-    typer.Option("--compare", help="Methods, by commas: print one table, write nothing", show_default=False),
+    typer.Option(
+        "--compare",
+        help="Methods, by commas: print one table; with --out also compare.html",
+        show_default=False,
+    ),
 ]
 
 
@@ -28,15 +32,18 @@ def prune(
     """Choose which weights live, before training; writes config.json, mask.safetensors and mask.json."""
     from ntksap_export.cli import console, texts
     from ntksap_export.cli.settings import default_out, load_config
-    from ntksap_export.pipeline import RunDir, compare_methods, run_road, summary
+    from ntksap_export.pipeline import RunDir, compare_methods, process_group, run_road, summary, write_comparison
 
     resolved = load_config(model, config, settings)
     directory = out or default_out(resolved)
-    if compare is not None:
-        names = [name.strip() for name in compare.split(",") if name.strip()]
-        result = compare_methods(resolved, names, RunDir(directory), console.make_progress())
-        console.print_json(result) if json else print(texts.compare_text(result))
-        return
-    run_road(resolved, directory, stages=("prune",), overwrite=overwrite, progress=console.make_progress())
-    result = summary(directory)
-    console.print_json(result) if json else print(texts.summary_text(result))
+    with process_group() as talks:
+        if compare is not None:
+            names = [name.strip() for name in compare.split(",") if name.strip()]
+            result = compare_methods(resolved, names, RunDir(directory), console.make_progress())
+            written = write_comparison(result, out) if out and talks else ()
+            console.print_json(result) if json else print(texts.compare_text(result), *written, sep="\n")
+            return
+        run_road(resolved, directory, stages=("prune",), overwrite=overwrite, progress=console.make_progress())
+        if talks:
+            result = summary(directory)
+            console.print_json(result) if json else print(texts.summary_text(result))

@@ -76,7 +76,7 @@ def layer_costs(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[LayerCo
     Raises:
         ConfigError: the model cannot run on such an input.
     """
-    ghost = copy.deepcopy(model).to("meta").eval()
+    ghost = copy.deepcopy(model).to("meta").float().eval()
     positions: dict[str, int] = {}
     found: dict[str, tuple[str, torch.Tensor]] = {}
 

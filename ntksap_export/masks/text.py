@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ntksap_export.masks.counting import MaskTable
 from ntksap_export.masks.health import MaskHealth
 
@@ -27,3 +30,15 @@ def format_health(health: MaskHealth) -> str:
     if not health.advice:
         return "mask health: no layer, channel or class was emptied"
     return "\n".join(f"mask health: {sentence}" for sentence in health.advice)
+
+
+def format_channels(summary: Mapping[str, Any]) -> str:
+    """One line per group of channels: kept of dense, and why a group was left whole; sums below."""
+    groups = summary["groups"]
+    width = max(5, *(len(group["layer"]) for group in groups))
+    lines = [f"{'group':<{width}}  channels  kept"]
+    for group in groups:
+        reason = f"  left whole: {group['reason']}" if group.get("reason") else ""
+        lines.append(f"{group['layer']:<{width}}  {group['channels']:>8,}  {group['kept']:>4,}{reason}")
+    lines.append(f"{'total':<{width}}  {summary['channels']:>8,}  {summary['kept']:>4,}")
+    return "\n".join(lines)

@@ -1,9 +1,10 @@
 """The road from a model's name to a report: the only room that knows every other."""
 
-from ntksap_export.pipeline.compare import compare_methods
+from ntksap_export.pipeline.compare import compare_methods, write_comparison
 from ntksap_export.pipeline.foreign import profile_graph
 from ntksap_export.pipeline.inspection import inspect_path
 from ntksap_export.pipeline.plan import plan
+from ntksap_export.pipeline.ranks import process_group
 from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.road import run_road, run_stage
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
@@ -16,9 +17,11 @@ __all__ = [
     "inspect_path",
     "latency_row",
     "plan",
+    "process_group",
     "profile_graph",
     "resolve",
     "run_road",
     "run_stage",
     "summary",
+    "write_comparison",
 ]

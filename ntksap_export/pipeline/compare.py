@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from ntksap_export.atomic import write_json, write_text
 from ntksap_export.config import RunConfig
-from ntksap_export.errors import ConfigError
+from ntksap_export.errors import ConfigError, RunDirectoryError
 from ntksap_export.masks import Mask, MaskTable, layer_costs, mask_health, mask_table
+from ntksap_export.pipeline.choose import choose_mask
 from ntksap_export.pipeline.context import Context, check_network
 from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.run_dir import RunDir
-from ntksap_export.pipeline.stages import choose_mask
 from ntksap_export.progress import Progress
+from ntksap_export.report import render_comparison
 
 
 def compare_methods(config: RunConfig, methods: Sequence[str], run: RunDir, progress: Progress) -> dict[str, Any]:
-    """Prune once with each method, under otherwise equal settings, and write nothing.
+    """Prune once with each method, under otherwise equal settings.
 
     Args:
         config: what they share; its own method is not used, its rounds are if they are given.
@@ -25,7 +28,8 @@ def compare_methods(config: RunConfig, methods: Sequence[str], run: RunDir, prog
         progress: where rounds are shown.
 
     Returns:
-        `methods`: per method its density and FLOP density, in all and per group of layers, seconds, and health;
+        `layers`: their names; `methods`: per method its density and FLOP density, in all, per group of layers and per
+        layer, seconds, and health;
         `overlap`: per pair of methods kept by both / kept by either (IoU).
 
     Raises:
@@ -39,16 +43,18 @@ def compare_methods(config: RunConfig, methods: Sequence[str], run: RunDir, prog
         resolved, look = resolve(config.with_values(method=name))
         contexts[name] = Context(resolved, run, progress, look.name)
     check_network(next(iter(contexts.values())))
-    costs = layer_costs(next(iter(contexts.values())).build(), next(iter(contexts.values())).shape)
+    costs = layer_costs(next(iter(contexts.values())).build_dense(), next(iter(contexts.values())).shape)
     masks, rows = {}, {}
     for name, context in contexts.items():
         progress.say(f"{name} ...")
-        masks[name], seconds = choose_mask(context)
+        choice = choose_mask(context)
+        masks[name] = choice.on_dense(context.build_dense())
         table, health = mask_table(masks[name], costs), mask_health(masks[name])
         rows[name] = {
-            "seconds": round(seconds, 2),
+            "seconds": round(choice.seconds, 2),
             "density": table.density,
             "flop_density": table.flop_density,
+            "layer_densities": [row.density for row in table.rows],
             "groups": _groups(table),
             "collapsed_layers": len(health.collapsed_layers),
             "empty_channels": sum(health.empty_output_channels.values()),
@@ -59,7 +65,31 @@ def compare_methods(config: RunConfig, methods: Sequence[str], run: RunDir, prog
         for index, first in enumerate(masks)
         for second in list(masks)[index + 1 :]
     }
-    return {"model": config.model, "sparsity": config.sparsity, "methods": rows, "overlap": overlap}
+    resolved = next(iter(contexts.values())).config
+    return {
+        "model": config.model,
+        "sparsity": resolved.sparsity,
+        "budget": resolved.budget_text(),
+        "pattern": resolved.pattern,
+        "layers": [cost.name for cost in costs],
+        "methods": rows,
+        "overlap": overlap,
+    }
+
+
+def write_comparison(result: dict[str, Any], directory: Path) -> tuple[Path, Path]:
+    """Write compare.json and compare.html, whole or not at all; creates the directory.
+
+    Raises:
+        RunDirectoryError: the path is a file.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise RunDirectoryError(f"'{directory}' is a file; choose another --out")
+    directory.mkdir(parents=True, exist_ok=True)
+    data, page = directory / "compare.json", directory / "compare.html"
+    write_json(data, result)
+    write_text(page, render_comparison(result))
+    return data, page
 
 
 def overlap_of(first: Mask, second: Mask) -> float:

@@ -14,11 +14,14 @@ from ntksap_export.checkpoint import Provenance, SparseCheckpoint, library_versi
 from ntksap_export.config import FREE_KEYS, RunConfig
 from ntksap_export.data import DataSet, open_data
 from ntksap_export.errors import ConfigError, RunDirectoryError
-from ntksap_export.masks import Mask
+from ntksap_export.masks import Mask, split_pattern
+from ntksap_export.pipeline.ranks import own_device
 from ntksap_export.pipeline.run_dir import RunDir
 from ntksap_export.progress import Progress
-from ntksap_export.pruning import reinit_seed
+from ntksap_export.pruning import ChannelPlan, reinit_seed
 from ntksap_export.training import resolve_device
+
+CHANNELS = "channels.json"
 
 
 @dataclass
@@ -34,10 +37,10 @@ class Context:
 
     @cached_property
     def device(self) -> torch.device:
-        """Where the run computes; sets the number of threads."""
+        """Where the run computes, of several processes each on its own GPU; sets the number of threads."""
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)
-        return resolve_device(self.config.device)
+        return own_device(resolve_device(self.config.device))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -46,14 +49,34 @@ class Context:
         assert size is not None
         return (3, size, size)
 
-    def build(self) -> nn.Module:
-        """The model at its initialization, on the CPU."""
+    def build_dense(self) -> nn.Module:
+        """The model at its initialization, with all its channels, on the CPU."""
         return models.build(**self.model_arguments, seed=self.config.seed)
+
+    def build(self) -> nn.Module:
+        """The model at its initialization, without the channels that the run removed."""
+        return self._without_removed(self.build_dense())
 
     def build_to_train(self) -> nn.Module:
         """The model that training starts from: its initialization, or with `control reinit` another draw of it."""
-        seed = reinit_seed(self.config.seed) if self.config.control == "reinit" else self.config.seed
-        return models.build(**self.model_arguments, seed=seed)
+        if self.config.control != "reinit":
+            return self.build()
+        return self._without_removed(models.build(**self.model_arguments, seed=reinit_seed(self.config.seed)))
+
+    def channel_plan(self) -> ChannelPlan | None:
+        """Which channels the prune stage kept, where it removed whole channels.
+
+        Raises:
+            RunDirectoryError: channels.json is missing or broken.
+            CheckpointError: it is no plan.
+        """
+        if not split_pattern(self.config.pattern)[0]:
+            return None
+        return ChannelPlan.from_json(self.run.read_json(CHANNELS))
+
+    def _without_removed(self, model: nn.Module) -> nn.Module:
+        plan = self.channel_plan()
+        return model if plan is None else plan.apply(model)
 
     @property
     def model_arguments(self) -> dict[str, Any]:
@@ -139,7 +162,7 @@ def check_network(context: Context) -> None:
 
     _ = context.device
     try:
-        model = context.build()
+        model = context.build_dense()
     except ValueError as error:
         raise ConfigError(str(error)) from None
     layer_costs(model, context.shape)

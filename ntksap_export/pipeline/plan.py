@@ -11,11 +11,11 @@ import torch
 
 from ntksap_export.config import RunConfig, flag_name
 from ntksap_export.masks import layer_costs
+from ntksap_export.pipeline.choose import check_budget, targets
 from ntksap_export.pipeline.context import Context, check_network
 from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
 from ntksap_export.progress import Silent
-from ntksap_export.pruning import Budget, exponential_densities
 from ntksap_export.training import resolve_precision
 
 FILES = (
@@ -49,9 +49,10 @@ def plan(config: RunConfig, out: Path, overwrite: bool = False) -> dict[str, Any
     run.check(config, STAGES, overwrite)
     context = Context(config, run, Silent(), look.name)
     check_network(context)
-    costs = layer_costs(context.build(), context.shape)
+    check_budget(context)
+    dense = context.build_dense()
+    costs = layer_costs(dense, context.shape)
     weights = sum(cost.weights for cost in costs)
-    budget = Budget(config.sparsity)
     assert config.rounds is not None
     precision = resolve_precision(config.precision, context.device)
     return {
@@ -66,10 +67,9 @@ def plan(config: RunConfig, out: Path, overwrite: bool = False) -> dict[str, Any
         "precision": precision,
         "layers": [asdict(cost) for cost in costs],
         "prunable_weights": weights,
-        "kept_weights": budget.kept(weights),
-        "parameters": sum(parameter.numel() for parameter in context.build().parameters()),
+        **targets(context),
+        "parameters": sum(parameter.numel() for parameter in dense.parameters()),
         "dense_flops": 2 * sum(cost.macs for cost in costs),
-        "densities": list(exponential_densities(budget.density, config.rounds)),
         "estimated_s": _estimate(context, precision, look.train_images),
         "done": [stage for stage in STAGES if run.is_done(stage, config)],
         "files": list(FILES),
@@ -91,7 +91,7 @@ def _estimate(context: Context, precision: str, images: int) -> dict[str, float]
 
 
 def _seconds_per_image(context: Context, precision: str) -> float:
-    model = context.build().to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = context.build_dense().to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = torch.randn(_TRIAL_IMAGES, *context.shape, device=context.device)
 
     def step() -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ntksap_export import models
-from ntksap_export.config import RunConfig
+from ntksap_export.config import DEFAULT_SPARSITY, RunConfig
 from ntksap_export.data import Peek, peek
 from ntksap_export.errors import ConfigError, DataError
+from ntksap_export.masks import split_pattern
 from ntksap_export.profiling.profile import default_threads
 from ntksap_export.pruning import SCORERS, make_scorer
 
@@ -53,6 +54,9 @@ def resolve(config: RunConfig) -> tuple[RunConfig, Peek]:
     if SCORERS.get(config.method) and SCORERS[config.method].needs_data:
         per_batch = config.score_batch_size or defaults["score_batch_size"]
         defaults["score_batches"] = -(-_IMAGES_PER_CLASS * classes // per_batch)
+    split_pattern(config.pattern)  # an unknown one is refused here
+    if not config.own_budget and config.flops is None and config.params is None:
+        defaults["sparsity"] = DEFAULT_SPARSITY
     missing = {key: value for key, value in defaults.items() if getattr(config, key) is None}
     return config.with_values(**missing), look
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from ntksap_export.config import RunConfig, make_config
 from ntksap_export.errors import RunDirectoryError
+from ntksap_export.pipeline.choose import check_budget, choose_mask
 from ntksap_export.pipeline.context import Context, check_network
+from ntksap_export.pipeline.ranks import all_or_none, check_alone, from_main
 from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
 from ntksap_export.pipeline.stages import RUNNERS
 from ntksap_export.progress import Progress, Silent
-from ntksap_export.pruning import Budget, resolve_keep_dense
+from ntksap_export.pruning import SCORERS
+from ntksap_export.pruning.distributed import is_main, world_size
 
 
 def run_road(
@@ -25,6 +29,8 @@ def run_road(
     command: str = "",
 ) -> Path:
     """Walk `stages` in the directory `out`; the same call again goes on where a killed one stopped.
+
+    Called by every process of a group (`torch.distributed`), rank 0 walks and the others help it score; `prune` only.
 
     Args:
         config: what to do; what it leaves open is found from the data and the model.
@@ -39,16 +45,39 @@ def run_road(
         RunDirectoryError: the directory holds another run, or another process works in it.
         ScoreError, TrainingError, ExportError: of the stage that failed; what was finished stays.
     """
-    config, look = resolve(config)
-    run = RunDir(out)
-    run.check(config, stages, overwrite)
-    context = Context(config, run, progress or Silent(), look.name, command)
-    check_network(context)
-    resolve_keep_dense(context.build(), config.keep_dense, Budget(config.sparsity))
-    with run.locked():
-        run.check(config, stages, overwrite)
+    if tuple(stages) != ("prune",):
+        check_alone(", ".join(stages))
+    with ExitStack() as held:
+        with all_or_none():
+            context = _ready(config, out, stages, overwrite, progress, command)
+        with all_or_none():
+            if is_main():
+                held.enter_context(context.run.locked())
+                context.run.check(context.config, stages, overwrite)
+        if world_size() > 1:
+            done = from_main(is_main() and context.run.is_done("prune", context.config))
+            if not is_main():
+                if not done:
+                    choose_mask(context)
+                return out
         _walk(context, stages)
     return out
+
+
+def _ready(
+    config: RunConfig, out: Path, stages: Sequence[str], overwrite: bool, progress: Progress | None, command: str
+) -> Context:
+    """Everything that can be found wrong before something is written."""
+    config, look = resolve(config)
+    run = RunDir(out)
+    if is_main():
+        run.check(config, stages, overwrite)
+    context = Context(config, run, progress or Silent(), look.name, command)
+    check_network(context)
+    check_budget(context)
+    if world_size() > 1 and SCORERS[config.method].needs_data:
+        context.data()
+    return context
 
 
 def run_stage(
@@ -74,6 +103,7 @@ def run_stage(
         RunDirectoryError: the directory is no run, or lacks what the stage needs.
         The errors of `run_road`.
     """
+    check_alone(stage)
     run = RunDir(out)
     if not out.is_dir():
         raise RunDirectoryError(f"no such directory '{out}'; run `ntksap prune MODEL --out {out}` first")

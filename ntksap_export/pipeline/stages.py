@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,15 @@ import torch
 from ntksap_export.atomic import canonical_json, write_json, write_text
 from ntksap_export.checkpoint import SparseCheckpoint, describe, save_mask
 from ntksap_export.config import flag_name
-from ntksap_export.data import DataSpec, make_loaders, read_validation, scoring_set
+from ntksap_export.data import DataSpec, make_loaders, read_validation
 from ntksap_export.errors import ExportError
 from ntksap_export.graph import Graph, dense_twin, optimize
 from ntksap_export.graph import export as export_graph
-from ntksap_export.masks import Mask, format_health, format_table, layer_costs, mask_health, mask_table
-from ntksap_export.pipeline.context import Context
+from ntksap_export.masks import format_channels, format_health, format_table, layer_costs, mask_health, mask_table
+from ntksap_export.pipeline.choose import choose_mask
+from ntksap_export.pipeline.context import CHANNELS, Context
 from ntksap_export.profiling.environment import environment
 from ntksap_export.profiling.profile import Variant, profile
-from ntksap_export.pruning import SCORERS, Budget, ScoringInputs, exponential_densities, make_scorer, prune, shuffled
 from ntksap_export.report import ReportInput, render_card, render_html
 from ntksap_export.runtime.eager import TorchSession
 from ntksap_export.runtime.ort import OrtSession
@@ -30,55 +29,41 @@ from ntksap_export.training import EpochRow, TrainConfig, resolve_precision, tra
 PARITY_BATCHES = (1, 7)
 
 
-def choose_mask(context: Context) -> tuple[Mask, float]:
-    """The mask of a run's method, on the CPU, its control applied; and the seconds that choosing took."""
-    config = context.config
-    assert config.score_batch_size is not None
-    assert config.score_batches is not None
-    data = None
-    if SCORERS[config.method].needs_data:
-        data = scoring_set(context.data(), config.score_batches * config.score_batch_size, config.seed)
-    inputs = ScoringInputs(context.shape, config.score_batch_size, config.score_batches, config.seed, data)
-    model = context.build().to(context.device)
-    start = time.perf_counter()
-    mask = prune(
-        model,
-        make_scorer(config.method, epsilon=config.epsilon, draws=config.draws),
-        inputs,
-        Budget(config.sparsity),
-        rounds=config.rounds,
-        keep_dense=config.keep_dense,
-        progress=context.progress,
-    ).to("cpu")
-    seconds = time.perf_counter() - start
-    return shuffled(mask, config.seed) if config.control == "shuffle" else mask, seconds
-
-
 def run_prune(context: Context) -> tuple[str, ...]:
     """Choose the mask at initialization; writes config.json, mask.safetensors and mask.json."""
     config, run = context.config, context.run
     write_json(run.file("config.json"), config_json(context, None))
-    mask, seconds = choose_mask(context)
-    table, health = mask_table(mask, layer_costs(context.build(), context.shape)), mask_health(mask)
+    choice = choose_mask(context)
+    dense = context.build_dense()
+    whole = choice.on_dense(dense)
+    table, health = mask_table(whole, layer_costs(dense, context.shape)), mask_health(choice.mask)
     context.progress.say(f"{format_table(table)}\n{format_health(health)}")
-    save_mask(run.file("mask.safetensors"), mask, context.provenance().to_json())
-    assert config.rounds is not None
+    for layer, reason in choice.left.items():
+        context.progress.say(f"left whole: {layer} ({reason})")
+    if choice.plan is not None:
+        context.progress.say(format_channels(choice.plan.summary()))
+        write_json(run.file(CHANNELS), choice.plan.to_json())
+    save_mask(run.file("mask.safetensors"), choice.mask, context.provenance().to_json())
     write_json(
         run.file("mask.json"),
         {
             "schema": 1,
             "method": config.method,
+            "pattern": config.pattern,
+            "scope": config.scope,
+            "budget": {"sparsity": config.sparsity, "flops": config.flops, "params": config.params},
             "rounds": config.rounds,
             "control": config.control,
-            "seconds": round(seconds, 3),
-            "schedule": list(exponential_densities(Budget(config.sparsity).density, config.rounds)),
-            "digest": mask.digest(),
+            "seconds": round(choice.seconds, 3),
+            "left_whole": choice.left,
+            "channels": None if choice.plan is None else choice.plan.summary(),
+            "digest": choice.mask.digest(),
             "table": asdict(table),
             "health": asdict(health),
             "provenance": context.provenance().to_json(),
         },
     )
-    return ("mask.safetensors", "mask.json")
+    return ("mask.safetensors", "mask.json", *(() if choice.plan is None else (CHANNELS,)))
 
 
 def run_train(context: Context) -> tuple[str, ...]:
@@ -179,9 +164,11 @@ def run_profile(context: Context) -> tuple[str, ...]:
     graph = Graph.load(graph_path)
     run.workspace.mkdir(parents=True, exist_ok=True)
     twin_path = run.workspace / "dense.onnx"
-    dense_twin(graph).save(twin_path)
+    channels = run.file(CHANNELS) if context.channel_plan() is not None else None
+    _dense_graph(context, graph, removed=channels is not None).save(twin_path)
+    checkpoint = run.file("model.safetensors")
     variants = (
-        Variant("sparse", graph_path, context.model_arguments, run.file("model.safetensors"), context.shape),
+        Variant("sparse", graph_path, context.model_arguments, checkpoint, context.shape, channels),
         Variant("dense", twin_path, context.model_arguments, None, context.shape),
     )
     assert config.profile_threads is not None
@@ -196,6 +183,15 @@ def run_profile(context: Context) -> tuple[str, ...]:
     )
     write_json(run.file("profile.json"), profile_json(cells, _file_sizes(run.path)))
     return ("profile.json",)
+
+
+def _dense_graph(context: Context, graph: Graph, removed: bool) -> Graph:
+    """The baseline: the network with all its channels and random weights in place of zeros."""
+    if not removed:
+        return dense_twin(graph)
+    model = context.build_dense().eval()
+    dense, _ = optimize(export_graph(model, torch.randn(2, *context.shape), opset=context.config.opset))
+    return dense
 
 
 def run_report(context: Context) -> tuple[str, ...]:

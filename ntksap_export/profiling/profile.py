@@ -28,6 +28,7 @@ class Variant:
         model: arguments of `models.build`, or None when there is no torch model.
         checkpoint: its weights; None leaves the random ones.
         shape: (C, H, W).
+        channels: the channels.json of a network without some of its channels.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Variant:
     model: Mapping[str, Any] | None
     checkpoint: Path | None
     shape: tuple[int, int, int] | None
+    channels: Path | None = None
 
 
 def profile(
@@ -155,7 +157,14 @@ def _spec(variant: Variant, cell: Mapping[str, Any]) -> dict[str, Any]:
         if variant.model is None:
             raise CellError("an ONNX file has no torch model; profile the run directory instead")
         checkpoint = str(variant.checkpoint) if variant.checkpoint else None
-        return {**common, "model": dict(variant.model), "checkpoint": checkpoint, "shape": shape}
+        channels = str(variant.channels) if variant.channels else None
+        return {
+            **common,
+            "model": dict(variant.model),
+            "checkpoint": checkpoint,
+            "channels": channels,
+            "shape": shape,
+        }
     if variant.graph is None:
         raise CellError("there is no ONNX graph; run `ntksap export` first")
     return {**common, "graph": str(variant.graph), "shape": shape}

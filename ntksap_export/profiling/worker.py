@@ -108,6 +108,10 @@ def _open_torch(spec: dict[str, Any]) -> Session:
 
     torch.set_num_threads(spec["threads"])
     model = models.build(**spec["model"])
+    if spec.get("channels"):
+        from ntksap_export.pruning import ChannelPlan
+
+        model = ChannelPlan.from_json(json.loads(Path(spec["channels"]).read_text())).apply(model)
     if spec.get("checkpoint"):
         SparseCheckpoint.load(Path(spec["checkpoint"])).restore_(model)
     return TorchSession(model, spec["device"])

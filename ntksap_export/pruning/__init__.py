@@ -1,25 +1,32 @@
 """Pruning at initialization: scorers, schedule, exact selection."""
 
-from ntksap_export.pruning.budget import Budget, exponential_densities
+from ntksap_export.pruning.budget import Budget, exponential_shares
+from ntksap_export.pruning.channel_plan import ChannelPlan
 from ntksap_export.pruning.controls import reinit_seed, shuffled
 from ntksap_export.pruning.inputs import ScoringInputs
-from ntksap_export.pruning.prune import prune, resolve_keep_dense
+from ntksap_export.pruning.limits import Limits, find_limits
+from ntksap_export.pruning.prune import prune
 from ntksap_export.pruning.scorers import SCORERS, Scorer, Scores, make_scorer
 from ntksap_export.pruning.scorers.ntksap import NtkSap
 from ntksap_export.pruning.select import keep_best
+from ntksap_export.pruning.structured import check_channels, prune_channels
 
 __all__ = [
     "SCORERS",
     "Budget",
+    "ChannelPlan",
+    "Limits",
     "NtkSap",
     "Scorer",
     "Scores",
     "ScoringInputs",
-    "exponential_densities",
+    "check_channels",
+    "exponential_shares",
+    "find_limits",
     "keep_best",
     "make_scorer",
     "prune",
+    "prune_channels",
     "reinit_seed",
-    "resolve_keep_dense",
     "shuffled",
 ]

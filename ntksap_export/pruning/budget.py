@@ -11,32 +11,55 @@ from ntksap_export.ranges import check_sparsity
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The share of prunable weights to remove.
+    """What may stay: a share or a number of the prunable weights, a share of the dense FLOPs, or both at once.
 
     Attributes:
-        sparsity: removed / total, in [0, 1).
+        sparsity: removed / total prunable weights, in [0, 1).
+        flops: nonzero MACs / dense MACs of the prunable layers, in (0, 1]; biases and norms cost nothing here.
+        params: weights that stay, at least 1; another way to say `sparsity`.
 
     Raises:
-        ConfigError: the share is outside [0, 1).
+        ConfigError: a value out of range, both `sparsity` and `params`, or nothing at all.
     """
 
-    sparsity: float
+    sparsity: float | None = None
+    flops: float | None = None
+    params: int | None = None
 
     def __post_init__(self) -> None:
-        check_sparsity(self.sparsity)
+        if self.sparsity is None and self.flops is None and self.params is None:
+            raise ConfigError("a budget needs --sparsity, --params or --flops")
+        if self.sparsity is not None and self.params is not None:
+            raise ConfigError("give --sparsity or --params, not both: each sets the number of weights that stay")
+        if self.sparsity is not None:
+            check_sparsity(self.sparsity)
+        if self.flops is not None and not 0 < self.flops <= 1:
+            raise ConfigError(
+                f"flops must be in (0, 1]; got {self.flops:g}. It is the share of the dense FLOPs that stays: "
+                "for a quarter write --flops 0.25"
+            )
+        if self.params is not None and self.params < 1:
+            raise ConfigError(f"params must be at least 1; got {self.params}")
 
-    @property
-    def density(self) -> float:
-        """1 - sparsity."""
-        return 1.0 - self.sparsity
+    def weights(self, total: int) -> int | None:
+        """The exact number of weights to keep out of `total`: rounded, at least 1; None if only FLOPs are bounded.
 
-    def kept(self, total: int) -> int:
-        """The exact number of weights to keep out of `total`: rounded to the nearest, at least 1."""
-        return max(1, round(total * self.density))
+        Raises:
+            ConfigError: `params` is above `total`.
+        """
+        if self.params is not None:
+            if self.params > total:
+                raise ConfigError(f"--params {self.params:,} is more than the {total:,} prunable weights of the model")
+            return self.params
+        return None if self.sparsity is None else max(1, round(total * (1.0 - self.sparsity)))
+
+    def macs(self, total: int) -> int | None:
+        """The multiply-accumulates of one image to keep at most, out of `total`; None if only weights are bounded."""
+        return None if self.flops is None else math.floor(total * self.flops)
 
 
-def exponential_densities(density: float, rounds: int) -> tuple[float, ...]:
-    """density^(t / rounds) for t = 1..rounds: every round keeps the same share of what is left.
+def exponential_shares(share: float, rounds: int) -> tuple[float, ...]:
+    """share^(t / rounds) for t = 1..rounds: every round keeps the same part of what is left.
 
     Source: NTK-SAP (ICLR 2023), Algorithm 1; the same schedule as SynFlow (NeurIPS 2020).
 
@@ -45,4 +68,4 @@ def exponential_densities(density: float, rounds: int) -> tuple[float, ...]:
     """
     if rounds < 1:
         raise ConfigError(f"rounds must be at least 1; got {rounds}")
-    return tuple(density if step == rounds else math.pow(density, step / rounds) for step in range(1, rounds + 1))
+    return tuple(share if step == rounds else math.pow(share, step / rounds) for step in range(1, rounds + 1))

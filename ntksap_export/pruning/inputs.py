@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 
 from ntksap_export.errors import ConfigError
+
+Norms = Literal["eval", "batch", "held"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,10 @@ class ScoringInputs:
         batches: batches per draw.
         seed: everything random in scoring follows from it.
         data: for methods that read data: normalized images (M, C, H, W) and labels (M,), M >= batch_size * batches.
+        hold_statistics: BatchNorm's batch statistics count as constants: no gradient flows through them. For scores
+            that are summed over channels: with batch statistics a filter's scale does not matter to what follows, so
+            that the sum of w * dL/dw over it is zero. Concerns snip, iter-snip, force, grasp and prospr; ntksap always
+            holds them, the others take no gradient through them.
 
     Raises:
         ConfigError: a size that cannot be scored with.
@@ -30,6 +37,7 @@ class ScoringInputs:
     batches: int = 1
     seed: int = 0
     data: tuple[torch.Tensor, torch.Tensor] | None = field(default=None, compare=False, repr=False)
+    hold_statistics: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 2:
@@ -41,6 +49,11 @@ class ScoringInputs:
                 f"{self.batches} scoring batches of {self.batch_size} need {self.batches * self.batch_size} images; "
                 f"got {len(self.data[0])}. Lower --score-batches or --score-batch-size"
             )
+
+    @property
+    def norms(self) -> Norms:
+        """How BatchNorm normalizes where a scorer takes gradients through batches; see `gradients.modes`."""
+        return "held" if self.hold_statistics else "batch"
 
     def generator(self, device: torch.device, *key: int) -> torch.Generator:
         """A generator of its own for each key (round, draw, batch), whatever else was drawn before."""

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 
 from torch import nn
 
-from ntksap_export.errors import ConfigError
-from ntksap_export.masks import Mask, prunable_names
+from ntksap_export.masks import Mask
+from ntksap_export.masks.patterns import Pattern
 from ntksap_export.progress import Progress, Silent
-from ntksap_export.pruning.budget import Budget, exponential_densities
+from ntksap_export.pruning.budget import Budget
+from ntksap_export.pruning.distributed import check_same
 from ntksap_export.pruning.inputs import ScoringInputs
+from ntksap_export.pruning.limits import find_limits
 from ntksap_export.pruning.scorers import Scorer
-from ntksap_export.pruning.select import keep_best
+from ntksap_export.pruning.select import select
 
 
 def prune(
     model: nn.Module,
     scorer: Scorer,
     inputs: ScoringInputs,
-    budget: Budget,
+    budget: Budget | None = None,
     *,
+    pattern: Pattern | None = None,
+    scope: str = "global",
     rounds: int | None = None,
     keep_dense: Iterable[str] = (),
+    min_layer_density: float = 0.0,
     progress: Progress | None = None,
     on_round: Callable[[int, Mask], None] | None = None,
 ) -> Mask:
@@ -33,57 +37,32 @@ def prune(
         model: left exactly as found: parameters, buffers, modes. Its device is where scoring runs.
         scorer: the method.
         inputs: shape, number and seed of the scoring batches.
-        budget: what the mask must meet, over all prunable weights.
+        budget: what the mask must meet, over all prunable weights; None with an n:m pattern takes the pattern's own.
+        pattern: which weights live and die together; None is unstructured. For channels see `prune_channels`.
+        scope: `global` compares scores over all layers, `layer` keeps the same share of each.
         rounds: score-and-mask steps on an exponential schedule; None takes the method's own number.
         keep_dense: layers that stay whole; a layer's name with or without `.weight`. They count in the budget.
+        min_layer_density: each layer keeps at least this share of its weights.
         progress: where the rounds are shown.
         on_round: called with the round (from 1) and its mask.
 
     Returns:
-        A mask that keeps exactly `budget.kept(total)` weights.
+        A mask that keeps exactly the budget's number of weights (to one block for block patterns), or, under a FLOP
+        budget, as many MACs as fit: less than one weight of the cheapest layer that is not full goes unused.
 
     Raises:
-        ConfigError: nothing is prunable, an unknown `keep_dense`, or a budget below what must stay.
+        ConfigError: nothing is prunable, an unknown layer, or a budget that cannot be met; says which bound binds.
         ScoreError: a score is NaN or infinite.
     """
+    limits = find_limits(model, inputs.shape, budget, pattern, scope, keep_dense, min_layer_density)
+    schedule = limits.schedule(scorer.default_rounds if rounds is None else rounds)
     whole = mask = Mask.dense(model)
-    if not mask:
-        raise ConfigError("the model has no Conv2d or Linear weight to prune")
-    dense = resolve_keep_dense(model, keep_dense, budget)
-    steps = exponential_densities(budget.density, scorer.default_rounds if rounds is None else rounds)
-    total = mask.total
-    with (progress or Silent()).task("prune", len(steps)) as task:
-        for index, density in enumerate(steps):
-            keep = budget.kept(total) if index == len(steps) - 1 else max(1, round(total * density))
+    with (progress or Silent()).task("prune", len(schedule)) as task:
+        for index, (weights, macs, share) in enumerate(schedule):
             scores = scorer.score(model, mask, inputs, index)
-            mask = keep_best(scores, whole if scorer.revives else mask, keep, dense)
+            mask = select(scores, whole if scorer.revives else mask, limits.rules, weights, macs, share)
             task.advance(note=f"density {mask.density:.4f}")
             if on_round is not None:
                 on_round(index + 1, mask)
+    check_same(mask.digest())
     return mask
-
-
-def resolve_keep_dense(model: nn.Module, asked: Iterable[str], budget: Budget) -> frozenset[str]:
-    """The full parameter names of the layers that are to stay whole.
-
-    Raises:
-        ConfigError: a name that is not a prunable layer (near ones are suggested), or more weights than the budget.
-    """
-    names = prunable_names(model)
-    layers = {name.removesuffix(".weight"): name for name in names}
-    resolved = set()
-    for name in asked:
-        layer = name.removesuffix(".weight")
-        if layer not in layers:
-            near = difflib.get_close_matches(layer, layers, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(near)}?" if near else "see the layer table of --dry-run"
-            raise ConfigError(f"--keep-dense: no prunable layer '{name}'; {hint}")
-        resolved.add(layers[layer])
-    parameters = dict(model.named_parameters())
-    fixed = sum(parameters[name].numel() for name in resolved)
-    keep = budget.kept(sum(parameters[name].numel() for name in names))
-    if fixed > keep:
-        raise ConfigError(
-            f"--keep-dense keeps {fixed:,} weights, the budget allows {keep:,}; lower --sparsity or keep fewer"
-        )
-    return frozenset(resolved)

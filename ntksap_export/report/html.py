@@ -21,7 +21,12 @@ RAW_LIMIT_BYTES = 200_000
 
 def render_html(data: ReportInput) -> str:
     """The report as one self-contained HTML page; parts that are empty say that they were not run."""
-    return _environment().get_template("report.html.jinja").render(_context(data))
+    return page("report.html.jinja", _context(data))
+
+
+def page(template: str, names: dict[str, Any]) -> str:
+    """A template of this room filled in."""
+    return _environment().get_template(template).render(names)
 
 
 @cache

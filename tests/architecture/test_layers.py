@@ -24,6 +24,8 @@ FLOORS = {
     "atomic": 0,
     "config": 0,
     "errors": 0,
+    "hardware": 0,
+    "launch": 0,
     "progress": 0,
     "ranges": 0,
     "models": 0,
@@ -39,6 +41,7 @@ OWNERS = {
     "pydantic": {"config"},
     "psutil": {"profiling"},
     "PIL": {"data"},
+    "torch_pruning": {"pruning"},
 }
 
 

@@ -98,8 +98,67 @@ def test_other_methods_prune_to_the_same_count(ntksap: Call, tmp_path: Path, met
     assert (27_090, method) == (json.loads(out)["kept"], json.loads(out)["method"])
 
 
-def test_compare_prints_one_table_and_writes_nothing(ntksap: Call, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--flops", "25"), "flops: input should be less than or equal to 1; got 25"),
+        (("--flops", "0"), "flops: input should be greater than 0"),
+        (("--params", "many"), "params: value error, must be a number such as 250000, 250k or 2.5M; got 'many'"),
+        (("--params", "1G"), "--params 1,000,000,000 is more than the 270,896 prunable weights"),
+        (("--params", "1k", "--sparsity", "0.5"), "give --sparsity or --params, not both"),
+        (("--pattern", "3/4"), "unknown pattern '3/4'"),
+        (("--pattern", "2:4", "--sparsity", "0.1"), "pattern 2:4 lets at most 135,664 of 270,896 weights live"),
+        (("--pattern", "1x16", "--sparsity", "0.999"), "pattern 1x16 leaves 1 layer(s) whole and so keeps 432 weights"),
+        (("--pattern", "channel+2:4", "--sparsity", "0.3"), "pattern 2:4 alone keeps 50%; a budget of 70.00% leaves"),
+        (("--pattern", "channel", "--channel-sparsity", "0.5"), "--channel-sparsity belongs to channel+..."),
+        (("--pattern", "channel", "--sparsity", "0.9999"), "--sparsity 0.9999 allows 27 weights, but"),
+        (("--pattern", "channel", "--round-to", "0"), "round-to: input should be greater than or equal to 1"),
+        (("--scope", "model"), "scope: input should be 'global' or 'layer'"),
+        (("--min-layer-density", "0.5"), "--min-layer-density 0.5 keeps 135,448 weights, the budget allows 27,090"),
+    ],
+)
+def test_a_budget_that_cannot_be_met_is_refused_before_anything_is_written(
+    ntksap: Call, tmp_path: Path, flags: tuple[str, ...], said: str
+) -> None:
+    out = tmp_path / "out"
+
+    refused(ntksap("prune", "resnet20", "--image-size", 16, "--rounds", 1, *flags, "--out", out), 2, said)
+    assert not out.exists()
+
+
+def test_budgets_and_patterns_from_the_command_line(ntksap: Call, tmp_path: Path) -> None:
+    flags = ("--image-size", 16, "--rounds", 1, "--method", "magnitude", "--json")
+
+    def kept(*more: str) -> tuple[int, float]:
+        out = tmp_path / "-".join(more).replace(":", "of")
+        code, text, err = ntksap("prune", "resnet20", *flags, *more, "--out", out)
+        assert code == 0, err
+        return json.loads(text)["kept"], json.loads(text)["flop_density"]
+
+    assert 12_500 == kept("--params", "12.5k")[0]
+    assert 0.25 == pytest.approx(kept("--flops", "0.25")[1], abs=1e-6)
+    assert 135_664 == kept("--pattern", "2:4")[0]
+    assert 27_088 == kept("--pattern", "4x1")[0]
+
+
+def test_compare_draws_into_a_directory(ntksap: Call, tmp_path: Path) -> None:
     flags = ("--image-size", 16, "--rounds", 1, "--out", tmp_path / "out")
+
+    code, out, err = ntksap("prune", "resnet20", "--compare", "magnitude,erk", *flags)
+
+    assert code == 0, err
+    assert {"compare.json", "compare.html"} == {path.name for path in (tmp_path / "out").iterdir()}
+    page = (tmp_path / "out" / "compare.html").read_text()
+    assert page.count("<svg") == 2
+    assert "layer2.0.shortcut.0, erk: 100.00%" in page
+    assert "\nerk        " in out
+
+
+def test_compare_prints_one_table_and_writes_nothing(
+    ntksap: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = ("--image-size", 16, "--rounds", 1)
 
     code, out, err = ntksap("prune", "resnet20", "--compare", "snip,erk,random", *flags)
     rows = json.loads(ntksap("prune", "resnet20", "--compare", "snip,erk,random", "--json", *flags)[1])
@@ -111,7 +170,7 @@ def test_compare_prints_one_table_and_writes_nothing(ntksap: Call, tmp_path: Pat
     assert (
         rows["methods"]["erk"]["groups"]["layer3"]["density"] < 0.1 < rows["methods"]["erk"]["groups"]["fc"]["density"]
     )
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("methods", ["snip", "snip,snip", "snip,nonsense", ""])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ntksap_export.errors import ConfigError
-from ntksap_export.pruning import SCORERS, Budget, NtkSap, ScoringInputs, exponential_densities, make_scorer
+from ntksap_export.pruning import SCORERS, Budget, NtkSap, ScoringInputs, exponential_shares, make_scorer
 
 CPU = torch.device("cpu")
 
@@ -19,11 +19,34 @@ CPU = torch.device("cpu")
     [(0.0, 7, 7), (0.9, 270_896, 27_090), (0.5, 5, 2), (0.999, 10, 1), (0.25, 1000, 750)],
 )
 def test_a_budget_is_an_exact_number(sparsity: float, total: int, kept: int) -> None:
-    assert kept == Budget(sparsity).kept(total)
+    assert kept == Budget(sparsity).weights(total)
 
 
-def test_density_is_the_other_share() -> None:
-    assert 0.75 == Budget(0.25).density
+def test_a_budget_of_parameters_is_that_number() -> None:
+    assert 2_500 == Budget(params=2_500).weights(10_000)
+    assert Budget(params=2_500).macs(10_000) is None
+
+
+def test_a_budget_of_flops_rounds_down_and_sets_no_number_of_weights() -> None:
+    assert 33 == Budget(flops=1 / 3).macs(101)
+    assert Budget(flops=0.25).weights(10) is None
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Budget(), "a budget needs --sparsity, --params or --flops"),
+        (lambda: Budget(0.5, params=5), "give --sparsity or --params, not both"),
+        (lambda: Budget(flops=0), r"flops must be in \(0, 1\]; got 0.* write --flops 0.25"),
+        (lambda: Budget(flops=25), r"flops must be in \(0, 1\]; got 25"),
+        (lambda: Budget(flops=float("nan")), "got nan"),
+        (lambda: Budget(params=0), "params must be at least 1; got 0"),
+        (lambda: Budget(params=11).weights(10), "--params 11 is more than the 10 prunable weights"),
+    ],
+)
+def test_a_budget_that_means_nothing_is_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make()
 
 
 @pytest.mark.parametrize(
@@ -41,13 +64,13 @@ def test_a_sparsity_outside_its_range_is_refused(sparsity: float, hint: str) -> 
 
 
 def test_exponential_schedule() -> None:
-    assert pytest.approx((0.1**0.25, 0.1**0.5, 0.1**0.75, 0.1)) == exponential_densities(0.1, 4)
-    assert (0.1,) == exponential_densities(0.1, 1)
-    assert (1.0, 1.0) == exponential_densities(1.0, 2)
+    assert pytest.approx((0.1**0.25, 0.1**0.5, 0.1**0.75, 0.1)) == exponential_shares(0.1, 4)
+    assert (0.1,) == exponential_shares(0.1, 1)
+    assert (1.0, 1.0) == exponential_shares(1.0, 2)
 
 
 def test_every_round_keeps_the_same_share_and_the_last_is_exact() -> None:
-    densities = exponential_densities(0.07, 100)
+    densities = exponential_shares(0.07, 100)
 
     assert 0.07 == densities[-1]
     assert [0.07**0.01] * 99 == pytest.approx([b / a for a, b in pairwise(densities)])
@@ -56,7 +79,7 @@ def test_every_round_keeps_the_same_share_and_the_last_is_exact() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: exponential_densities(0.5, 0), "rounds must be at least 1; got 0"),
+        (lambda: exponential_shares(0.5, 0), "rounds must be at least 1; got 0"),
         (lambda: NtkSap(epsilon=0.0), "epsilon must be above 0; got 0"),
         (lambda: NtkSap(epsilon=-1.0), "epsilon must be above 0; got -1"),
         (lambda: NtkSap(epsilon=float("nan")), "epsilon must be above 0; got nan"),

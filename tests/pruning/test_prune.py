@@ -16,7 +16,7 @@ from torch import nn
 from ntksap_export import models
 from ntksap_export.errors import ConfigError, ScoreError
 from ntksap_export.masks import Mask
-from ntksap_export.pruning import SCORERS, Budget, NtkSap, Scorer, ScoringInputs, make_scorer, prune, resolve_keep_dense
+from ntksap_export.pruning import SCORERS, Budget, NtkSap, Scorer, ScoringInputs, find_limits, make_scorer, prune
 from ntksap_export.pruning.scorers.magnitude import Magnitude
 from ntksap_export.pruning.scorers.random import RandomDensities
 
@@ -245,9 +245,9 @@ def test_an_unknown_layer_suggests_near_ones(asked: str, message: str) -> None:
 
 
 def test_names_are_resolved_to_parameters() -> None:
-    resolved = resolve_keep_dense(tiny_net(), ["conv1", "fc.weight", "fc"], Budget(0.1))
+    limits = find_limits(tiny_net(), (3, 9, 9), Budget(0.1), keep_dense=["conv1", "fc.weight", "fc"])
 
-    assert frozenset({"conv1.weight", "fc.weight"}) == resolved
+    assert frozenset({"conv1.weight", "fc.weight"}) == limits.rules.whole
 
 
 def test_dense_layers_above_the_budget_are_refused_before_any_round() -> None:

@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
+from ntksap_export import hardware
 from ntksap_export.errors import UnavailableError
-from ntksap_export.training import TrainConfig, learning_rate, precision, resolve_device, resolve_precision
+from ntksap_export.training import TrainConfig, learning_rate, resolve_device, resolve_precision
 
 
 def rates(config: TrainConfig, steps_per_epoch: int) -> list[float]:
@@ -71,7 +72,7 @@ def test_a_precision_asked_for_is_taken() -> None:
     [({"avx2", "amx_bf16"}, "bf16"), ({"avx512_bf16"}, "bf16"), ({"avx2"}, "fp32"), (set(), "fp32")],
 )
 def test_bf16_only_where_the_cpu_multiplies_it(monkeypatch: pytest.MonkeyPatch, flags: set[str], expected: str) -> None:
-    monkeypatch.setattr(precision, "_cpu_flags", lambda: flags)
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: flags)
 
     assert expected == resolve_precision("auto", torch.device("cpu"))
 

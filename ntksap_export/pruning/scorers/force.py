@@ -2,8 +2,8 @@
 
     score = | w * dL/dw' |       w the initial weights, pruned ones included; the gradient at w' = w * m
 
-Reads images and labels. BatchNorm uses batch statistics. 60 rounds of an exponential schedule; each round chooses among
-all weights, so that masks are not nested.
+Reads images and labels. BatchNorm uses batch statistics, held constant on request. 60 rounds of an exponential
+schedule; each round chooses among all weights, so that masks are not nested.
 
 Where it differs from the reference code: the loss is the cross-entropy (see snip.py).
 """
@@ -34,6 +34,6 @@ class Force:
 
     def score(self, model: nn.Module, mask: Mask, inputs: ScoringInputs, round_index: int) -> Tensors:  # noqa: ARG002
         """Score every weight, pruned ones included; see `Scorer.score`."""
-        with modes(model, train_norms=True):
+        with modes(model, inputs.norms):
             gradients = loss_gradients(model, masked_weights(model, mask), inputs)
         return {name: (weight * gradients[name]).abs_() for name, weight in initial_weights(model, mask).items()}

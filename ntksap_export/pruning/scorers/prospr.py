@@ -3,7 +3,8 @@
     score = | dL(w_M) / dc |     at c = 1, where w_0 = c * w and w_{t+1} = w_t - lr * dL/dw_t
 
 Reads images and labels: M + 1 batches, one per inner step and one for the outer loss (one batch serves all where only
-one is given). The derivative goes through all M steps (second order). BatchNorm uses batch statistics. One shot.
+one is given). The derivative goes through all M steps (second order). BatchNorm uses batch statistics, held constant
+on request. One shot.
 
 Where it differs from the reference code: biases and norms are not trained in the inner steps; inner momentum is 0, that
 code's default.
@@ -35,7 +36,7 @@ class ProsPr:
         """Score every weight of `mask`; see `Scorer.score`."""
         device = next(model.parameters()).device
         initial = initial_weights(model, mask)
-        with modes(model, train_norms=True):
+        with modes(model, inputs.norms):
             factors = {name: kept.to(initial[name]).requires_grad_() for name, kept in mask.items()}
             weights = {name: factors[name] * initial[name] for name in mask}
             for step in range(self.steps):

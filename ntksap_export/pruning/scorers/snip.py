@@ -3,7 +3,7 @@
     score = | w * dL/dw |        L the cross-entropy, summed over the scoring batches before the absolute value
 
 Reads images and labels (the authors: one batch; 10 images a class in the comparisons of SynFlow and NTK-SAP, our
-default). BatchNorm uses batch statistics. One shot: all is removed after one look.
+default). BatchNorm uses batch statistics, held constant on request. One shot: all is removed after one look.
 
 Iter-SNIP (de Jorge et al., "Progressive skeletonization", ICLR 2021): the same score, taken anew on the network that
 is left, over 60 rounds of an exponential schedule; what was pruned stays pruned.
@@ -33,7 +33,7 @@ class Snip:
 
     def score(self, model: nn.Module, mask: Mask, inputs: ScoringInputs, round_index: int) -> Tensors:  # noqa: ARG002
         """Score every weight of `mask`; see `Scorer.score`."""
-        with modes(model, train_norms=True):
+        with modes(model, inputs.norms):
             weights = masked_weights(model, mask)
             gradients = loss_gradients(model, weights, inputs)
         return {name: (weights[name].detach() * gradient).abs_() for name, gradient in gradients.items()}

@@ -47,10 +47,20 @@ SCORERS: dict[str, ScorerInfo] = {
         False,
         "Keep what carries most synaptic flow (Tanaka et al., NeurIPS 2020)",
     ),
+    "px": ScorerInfo(
+        "ntksap_export.pruning.scorers.px:Px",
+        True,
+        "Keep the paths that data opens and weights carry (Iurada, Ciccone & Tommasi, CVPR 2024)",
+    ),
     "prospr": ScorerInfo(
         "ntksap_export.pruning.scorers.prospr:ProsPr",
         True,
         "Keep what matters to the loss after a few steps of training (Alizadeh et al., ICLR 2022)",
+    ),
+    "phew": ScorerInfo(
+        "ntksap_export.pruning.scorers.phew:Phew",
+        False,
+        "Keep what random walks over large weights meet first (Patil & Dovrolis, ICML 2021)",
     ),
     "magnitude": ScorerInfo(
         "ntksap_export.pruning.scorers.magnitude:Magnitude",

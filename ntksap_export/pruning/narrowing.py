@@ -1,0 +1,272 @@
+"""Giving up channels until a budget is met: what each step costs in score, and what it saves, counted exactly.
+
+    next to go = the step with the least   (sum of the scores of all weights that go) / (what they cost)
+
+A step takes the lowest units of one group, as many as lead to the next width that is allowed. Its weights are rows in
+the layers that put the channels out and columns in those that read them; their cost is their number under a budget of
+weights (so that the quotient is a mean score), their MACs under one of FLOPs (after 3SP, van Amersfoort et al. 2020),
+under both the sum of the two as shares of what has still to go. Plain sums would take the narrow groups first, whatever
+they are worth. What a step saves depends on the widths around it, kept_out * kept_in * kernel: costs and sums are
+brought up to date after each step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ntksap_export.pruning.channel_units import ChannelGroup
+
+Indices = npt.NDArray[np.int64]
+Bounds = tuple[int | None, int | None]  # weights and MACs to keep at most
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """The rows (axis 0) or columns (axis 1) of one weight that belong to a group; `units[i]` owns `indices[i]`."""
+
+    name: str
+    axis: int
+    indices: Indices
+    units: Indices
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Units that go or come back together: the sum of their weights' scores, the weights and the MACs."""
+
+    units: Indices
+    score: float
+    weights: int
+    macs: int
+
+
+class Narrowing:
+    """The widths of all groups, and the weights and MACs that they come to.
+
+    Args:
+        groups: those that a plan is made for.
+        widths: for each group the numbers of units that it may have, ascending; the last is all of them.
+        shapes: of all prunable weights, by parameter name.
+        positions: output positions at which each weight is used, by parameter name; not there is 0.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[ChannelGroup],
+        widths: Sequence[Sequence[int]],
+        shapes: Mapping[str, torch.Size],
+        positions: Mapping[str, int],
+    ) -> None:
+        self._widths = widths
+        self._kernels = {name: math.prod(shape[2:]) for name, shape in shapes.items()}
+        self._positions = {name: positions.get(name, 0) for name in shapes}
+        self._counts = {name: [shape[0], shape[1]] for name, shape in shapes.items()}
+        self._lines = [_lines_of(group, shapes) for group in groups]
+        self._alive = [np.ones(group.units, dtype=bool) for group in groups]
+        self._lost: list[list[int]] = [[] for _ in groups]  # in this round; they may come back within it
+        self._scores: dict[str, Any] = {}
+        self._sums: dict[str, list[Any]] = {}
+        self._steps: dict[int, _Step | None] = {}
+        users: dict[str, set[int]] = {}
+        for index, lines in enumerate(self._lines):
+            for line in lines:
+                users.setdefault(line.name, set()).add(index)
+        self._neighbours = [set().union(*(users[line.name] for line in lines)) for lines in self._lines]
+
+    @property
+    def kept(self) -> list[list[int]]:
+        """For each group the units that stay, ascending."""
+        return [np.flatnonzero(alive).tolist() for alive in self._alive]
+
+    @property
+    def weights(self) -> int:
+        """Prunable weights that stay."""
+        return sum(self._weights_of(name, counts) for name, counts in self._counts.items())
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image that stay, in layers whose positions are known."""
+        return sum(self._positions[name] * self._weights_of(name, counts) for name, counts in self._counts.items())
+
+    def least(self) -> tuple[int, int]:
+        """Weights and MACs when every group is as narrow as it may be; nothing is changed."""
+        counts = {name: list(count) for name, count in self._counts.items()}
+        for index, widths in enumerate(self._widths):
+            goes = np.flatnonzero(self._alive[index])[: int(self._alive[index].sum()) - widths[0]]
+            for line in self._lines[index]:
+                counts[line.name][line.axis] -= int(np.isin(line.units, goes).sum())
+        weights = {name: self._weights_of(name, count) for name, count in counts.items()}
+        return sum(weights.values()), sum(self._positions[name] * weights[name] for name in weights)
+
+    def restore(self) -> None:
+        """Bring every unit back, for scorers that choose anew in each round."""
+        for index, alive in enumerate(self._alive):
+            self._resize(index, np.flatnonzero(~alive), 1)
+
+    def begin_round(self, scores: Mapping[str, torch.Tensor]) -> None:
+        """Take new scores, of all weights by parameter name, finite; what went before this stays away."""
+        self._lost = [[] for _ in self._lines]
+        self._steps.clear()
+        alive = {name: [np.ones(count, bool) for count in scores[name].shape[:2]] for name in scores}
+        for index, lines in enumerate(self._lines):
+            for line in lines:
+                alive[line.name][line.axis][line.indices] = self._alive[index][line.units]
+        for name in {line.name for lines in self._lines for line in lines}:
+            # (out, in, kernel) -> (out, in): rows and columns are all that is asked about.
+            table = scores[name].detach()
+            table = table.reshape(table.shape[0], table.shape[1], -1).sum(2, dtype=torch.float64)
+            self._scores[name] = table.cpu().numpy()
+            rows, columns = alive[name]
+            self._sums[name] = [self._scores[name][:, columns].sum(1), self._scores[name][rows].sum(0)]
+
+    def fit(self, bounds: Bounds, final: Bounds) -> None:
+        """Give up channels until `bounds` are met, then take back what of them still fits.
+
+        A step that would meet the final bounds is not taken in a round before the last, however good: what it saves
+        beyond them could not be spent any more. In the last one it is compared with the other ways to the end, and the
+        one with the least sum of scores is taken (Csirik et al. 1991, for the knapsack that is to be covered).
+
+        Args:
+            bounds: weights and MACs to keep at most, None where there is no bound; not below what `least` says.
+            final: those of the last round.
+        """
+        start = self._excess(bounds)
+        path: list[tuple[int, _Step]] = []
+        best: tuple[float, int, int, _Step] | None = None  # loss, length of the path, group and step that end it
+        loss = 0.0
+        while max(excess := self._excess(bounds)) > 0 and (best is None or loss < best[0]):
+            to_end = self._excess(final)
+            going = []
+            for index, step in enumerate(map(self._next_loss, range(len(self._lines)))):
+                if step is not None and not _ends(step, to_end):
+                    going.append((index, step))
+                elif step is not None and bounds == final and (best is None or loss + step.score < best[0]):
+                    best = loss + step.score, len(path), index, step
+            if not going:
+                break
+            # A bound that is met has no price any more.
+            prices = tuple(1 / was if now > 0 else 0.0 for now, was in zip(excess, start, strict=True))
+            index, step = min(going, key=lambda item: (_worth(item[1], prices), -self._share(item[0]), item[0]))
+            self._give_up(index, step)
+            path.append((index, step))
+            loss += step.score
+        if best is not None:
+            for index, step in reversed(path[best[1] :]):
+                self._get_back(index, step)
+            self._give_up(*best[2:])
+        self._take_back(bounds)
+
+    def _take_back(self, bounds: Bounds) -> None:
+        prices = tuple(1 / bound if bound else 0.0 for bound in bounds)
+        while True:
+            weights, macs = self._excess(bounds)
+            fitting = [
+                (index, step)
+                for index, step in enumerate(map(self._next_gain, range(len(self._lines))))
+                if step is not None and step.weights + weights <= 0 and step.macs + macs <= 0
+            ]
+            if not fitting:
+                return
+            self._get_back(*max(fitting, key=lambda item: (_worth(item[1], prices), -self._share(item[0]), -item[0])))
+
+    def _give_up(self, index: int, step: _Step) -> None:
+        self._lost[index] += step.units.tolist()
+        self._resize(index, step.units, -1)
+
+    def _get_back(self, index: int, step: _Step) -> None:
+        back = set(step.units.tolist())
+        self._lost[index] = [unit for unit in self._lost[index] if unit not in back]
+        self._resize(index, step.units, 1)
+
+    def _excess(self, bounds: Bounds) -> tuple[float, float]:
+        weights, macs = bounds
+        return (
+            -math.inf if weights is None else self.weights - weights,
+            -math.inf if macs is None else self.macs - macs,
+        )
+
+    def _next_loss(self, index: int) -> _Step | None:
+        if index not in self._steps:
+            alive = np.flatnonzero(self._alive[index])
+            smaller = [width for width in self._widths[index] if width < len(alive)]
+            self._steps[index] = None
+            if smaller:
+                scores = self._unit_scores(index)
+                order = alive[np.argsort(scores[alive], kind="stable")][: len(alive) - smaller[-1]]
+                self._steps[index] = self._step(index, order, scores, -1)
+        return self._steps[index]
+
+    def _next_gain(self, index: int) -> _Step | None:
+        alive, lost = int(self._alive[index].sum()), np.array(self._lost[index], dtype=np.int64)
+        larger = [width for width in self._widths[index] if alive < width <= alive + len(lost)]
+        if not larger:
+            return None
+        scores = self._unit_scores(index)
+        return self._step(index, lost[np.argsort(-scores[lost], kind="stable")][: larger[0] - alive], scores, 1)
+
+    def _step(self, index: int, units: Indices, scores: Any, sign: int) -> _Step:
+        changed: dict[str, list[int]] = {}
+        for line in self._lines[index]:
+            counts = changed.setdefault(line.name, list(self._counts[line.name]))
+            counts[line.axis] += sign * int(np.isin(line.units, units).sum())
+        saved = {
+            name: abs(self._weights_of(name, counts) - self._weights_of(name, self._counts[name]))
+            for name, counts in changed.items()
+        }
+        macs = sum(self._positions[name] * weights for name, weights in saved.items())
+        return _Step(units, float(scores[units].sum()), sum(saved.values()), macs)
+
+    def _unit_scores(self, index: int) -> Any:
+        scores = np.zeros(len(self._alive[index]))
+        for line in self._lines[index]:
+            scores += np.bincount(line.units, self._sums[line.name][line.axis][line.indices], len(scores))
+        return scores
+
+    def _resize(self, index: int, units: Indices, sign: int) -> None:
+        """Let `units` of a group come (sign 1) or go (-1)."""
+        self._alive[index][units] = sign > 0
+        for line in self._lines[index]:
+            moved = line.indices[np.isin(line.units, units)]
+            self._counts[line.name][line.axis] += sign * len(moved)
+            if line.name in self._sums:
+                # Rows that go take their part out of the columns' sums, and the other way round.
+                part = np.take(self._scores[line.name], moved, axis=line.axis).sum(axis=line.axis)
+                self._sums[line.name][1 - line.axis] += sign * part
+        for neighbour in self._neighbours[index]:
+            self._steps.pop(neighbour, None)
+
+    def _share(self, index: int) -> float:
+        return float(self._alive[index].mean())
+
+    def _weights_of(self, name: str, counts: Sequence[int]) -> int:
+        return self._kernels[name] * counts[0] * counts[1]
+
+
+def _ends(step: _Step, excess: tuple[float, float]) -> bool:
+    return step.weights >= excess[0] and step.macs >= excess[1]
+
+
+def _worth(step: _Step, prices: tuple[float, ...]) -> float:
+    price = step.weights * prices[0] + step.macs * prices[1]
+    return step.score / price if price else math.inf
+
+
+def _lines_of(group: ChannelGroup, shapes: Mapping[str, torch.Size]) -> tuple[_Lines, ...]:
+    lines = []
+    for member in group.members if group.reason is None else ():
+        name = f"{member.layer}.weight"
+        if name not in shapes:
+            continue  # a norm: it costs nothing here
+        axis = 0 if member.side == "out" else 1
+        # A grouped convolution has one column for the channels of the same place in all of its groups.
+        pairs = {(at % shapes[name][axis], unit) for at, unit in zip(member.positions, member.units, strict=True)}
+        table = np.array(sorted(pairs), dtype=np.int64)
+        lines.append(_Lines(name, axis, table[:, 0], table[:, 1]))
+    return tuple(lines)

@@ -1,0 +1,149 @@
+"""`ntksap prune` under torchrun: one process talks and writes, all end together, other verbs are refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ntksap_export.cli import app
+from ntksap_export.errors import ConfigError, DataError, UnavailableError
+from ntksap_export.launch import Launch, launch
+from ntksap_export.pipeline.ranks import all_or_none, check_alone, from_main, own_device
+from ntksap_export.pruning.distributed import rank
+
+from ..support.ranks import on_two_ranks
+
+FLAGS = ("resnet20", "--image-size", "16", "--method", "snip", "--rounds", "2", "--device", "cpu", "--threads", "1")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ntksap_export.cli")
+
+
+def launched(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    for name, value in {"RANK": place, "LOCAL_RANK": place, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+
+
+def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *TORCHRUN, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_two_processes_write_what_one_writes(tmp_path: Path, ntksap: Callable[..., tuple[int, str, str]]) -> None:
+    ended = torchrun("prune", *FLAGS, "--out", tmp_path / "two")
+    code, out, _ = ntksap("prune", *FLAGS, "--out", tmp_path / "one")
+
+    assert [0, 0] == [code, ended.returncode], ended.stderr
+    assert out.replace("/one", "/two") == ended.stdout
+    assert 1 == ended.stderr.count("prune ...")
+    assert (tmp_path / "one" / "mask.safetensors").read_bytes() == (tmp_path / "two" / "mask.safetensors").read_bytes()
+
+
+def test_what_rank_0_refuses_is_said_once_and_ends_all(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+
+    ended = torchrun("prune", *FLAGS, "--out", tmp_path)
+
+    assert ended.returncode != 0
+    assert 1 == ended.stderr.count("error: '"), ended.stderr
+    assert "holds no run of ntksap" in ended.stderr
+    assert ["thesis.txt"] == [path.name for path in tmp_path.iterdir()]
+
+
+def work() -> dict[str, Any]:
+    told = from_main(f"from {rank()}")
+    with all_or_none():
+        pass
+    try:
+        with all_or_none():
+            if rank() == 1:
+                raise DataError("no such folder here")
+        error = ""
+    except DataError as caught:
+        error = str(caught)
+    try:
+        check_alone("train")
+    except ConfigError as caught_alone:
+        return {"told": told, "error": error, "alone": str(caught_alone)}
+    return {}
+
+
+def test_one_that_fails_ends_all(tmp_path: Path) -> None:
+    answer = {
+        "told": "from 0",
+        "error": "rank 1: no such folder here",
+        "alone": "train runs in one process, got 2; only prune runs on several so far",
+    }
+
+    assert [answer, answer] == on_two_ranks(work, tmp_path)
+
+
+def test_other_verbs_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ntksap: Callable[..., tuple[int, str, str]]
+) -> None:
+    launched(monkeypatch, 0)
+
+    code, _, err = ntksap("train", tmp_path)
+
+    assert (2, "error: only `prune` runs on several processes so far; run `ntksap train` without torchrun\n") == (
+        code,
+        err,
+    )
+
+
+def test_a_helper_speaks_last_and_says_who_it_is(
+    monkeypatch: pytest.MonkeyPatch, ntksap: Callable[..., tuple[int, str, str]]
+) -> None:
+    launched(monkeypatch, 1)
+    waited: list[float] = []
+    monkeypatch.setattr(app.time, "sleep", waited.append)
+
+    code, out, err = ntksap("prune", "resnet20", "--sparsity", "95")
+
+    assert (2, "") == (code, out)
+    assert err.startswith("[rank 1] error: sparsity must be in [0, 1)")
+    assert 1 == len(waited)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, None),
+        ({"WORLD_SIZE": "4"}, None),  # set by schedulers that start no ranks
+        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, None),
+        ({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}, Launch(5, 8, 1, 4)),
+        ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}, Launch(1, 2, 1, 2)),
+    ],
+)
+def test_what_the_launcher_said(
+    variables: dict[str, str], expected: Launch | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert expected == launch()
+
+
+def test_each_process_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched(monkeypatch, 1)
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+
+    assert torch.device("cuda", 1) == own_device(torch.device("cuda"))
+    assert torch.device("cpu") == own_device(torch.device("cpu"))
+    assert [1] == chosen
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched(monkeypatch, 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+
+    with pytest.raises(UnavailableError, match="2 processes for 1 CUDA"):
+        own_device(torch.device("cuda"))
