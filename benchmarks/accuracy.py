@@ -42,7 +42,7 @@ def jobs() -> dict[str, list[str]]:
     for method in ("synflow", "erk", "random", "ntksap"):
         add(method, "0.95", 1)
     add("ntksap", "0.95", 1, "--control", "shuffle", tag="+shuffle")
-    for share in ("0.4", "0.1"):
+    for share in ("0.115", "0.05"):
         listed[f"ntksap-flops{share}-seed0"] = ["--method", "ntksap", "--flops", share]
     listed["ntksap-0.9-seed0"] = ["--method", "ntksap", "--sparsity", "0.9"]
     listed["dense-seed0"] = ["--method", "random", "--sparsity", "0"]

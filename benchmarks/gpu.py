@@ -3,7 +3,7 @@
     python benchmarks/gpu.py
 
 Walks the road with `--device cuda` for resnet20 and resnet50 on the embedded digits, keeps what the stages report, and
-runs masking.py there. Writes results/gpu.json and results/gpu.txt.
+runs masking.py and pruning.py there. Writes results/gpu.json and results/gpu.txt.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import masking
+import pruning
 import torch
 from common import save
 
@@ -41,6 +42,7 @@ def main() -> None:
                 lines.append(f"  {row['backend']:<12} {row['variant']:<7} batch {row['batch']}: {text}")
     save("gpu", rows, "\n".join(lines))
     masking.main()
+    pruning.run("cuda")
 
 
 if __name__ == "__main__":

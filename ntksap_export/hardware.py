@@ -10,7 +10,7 @@ import torch
 def fast_bf16(device: torch.device) -> bool:
     """Whether the device has instructions that multiply bf16; emulation would be slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_flags())
 
 

@@ -46,6 +46,9 @@ class Pattern(Protocol):
     def allowed(self, scores: torch.Tensor, alive: torch.Tensor, share: float) -> torch.Tensor:
         """Which of the `alive` weights may live in a round whose schedule stands at `share` of the weights."""
 
+    def shuffled(self, kept: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """As many weights of a fitting layer at other places, drawn on the CPU; the pattern still holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unstructured:
@@ -73,6 +76,10 @@ class Unstructured:
     def allowed(self, scores: torch.Tensor, alive: torch.Tensor, share: float) -> torch.Tensor:  # noqa: ARG002
         """All that are alive."""
         return alive
+
+    def shuffled(self, kept: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """The units at other places."""
+        return _units_shuffled(self, kept, generator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +133,14 @@ class NofM:
         best = torch.zeros_like(grouped, dtype=torch.bool).scatter_(-1, _best_places(grouped, limit), True)
         return best.flatten(-2).movedim(-1, 1) & alive
 
+    def shuffled(self, kept: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """The groups of m at other places, and each group's weights too."""
+        grouped = kept.movedim(1, -1)
+        groups = grouped.reshape(-1, self.m)
+        groups = groups[torch.randperm(len(groups), generator=generator).to(kept.device)]
+        places = torch.rand(groups.shape, generator=generator).argsort(-1).to(kept.device)
+        return groups.gather(-1, places).view(grouped.shape).movedim(-1, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -177,6 +192,10 @@ class Block:
         """All that are alive."""
         return alive
 
+    def shuffled(self, kept: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """The units at other places."""
+        return _units_shuffled(self, kept, generator)
+
 
 def parse_pattern(text: str) -> Pattern:
     """The pattern of a name: `unstructured`, `2:4` or another n:m, `4x1` or another OUTxIN.
@@ -205,6 +224,11 @@ def split_pattern(text: str) -> tuple[bool, Pattern | None]:
     if first != "channel":
         return False, parse_pattern(text)
     return True, parse_pattern(rest) if plus else None
+
+
+def _units_shuffled(pattern: Pattern, kept: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    units = pattern.pool(kept) > 0
+    return pattern.spread(units[torch.randperm(units.numel(), generator=generator).to(kept.device)], kept.shape)
 
 
 def _best_places(grouped: torch.Tensor, limit: int) -> torch.Tensor:

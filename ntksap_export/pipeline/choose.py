@@ -88,7 +88,7 @@ def choose_mask(context: Context) -> Choice:
         mask, left = _weights(context, model, scorer, inputs, budget, pattern)
     seconds = time.perf_counter() - start
     mask = mask.to("cpu")
-    return Choice(shuffled(mask, config.seed) if config.control == "shuffle" else mask, plan, seconds, left)
+    return Choice(shuffled(mask, config.seed, pattern) if config.control == "shuffle" else mask, plan, seconds, left)
 
 
 def _weights(

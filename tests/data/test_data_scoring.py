@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 
 from ntksap_export.data import open_data, scoring_set
@@ -45,3 +48,12 @@ def test_more_than_there_are_gives_all() -> None:
     data = open_data("digits", image_size=16)
 
     assert len(data.train) == len(scoring_set(data, 10_000, seed=0)[1])
+
+
+def test_the_same_images_whatever_the_number_of_workers(make_folder: Callable[..., Path]) -> None:
+    root = str(make_folder(size=(120, 100)))
+
+    alone, helped = (scoring_set(open_data(root, image_size=97, workers=workers), 4, seed=3) for workers in (0, 2))
+
+    assert torch.equal(alone[0], helped[0])
+    assert torch.equal(alone[1], helped[1])

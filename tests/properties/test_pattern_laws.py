@@ -10,7 +10,7 @@ import torch
 
 from ntksap_export.errors import ConfigError
 from ntksap_export.masks import Block, Mask, NofM, Pattern, Unstructured, layer_costs, mask_table
-from ntksap_export.pruning import SCORERS, Budget, ScoringInputs, find_limits, make_scorer, prune
+from ntksap_export.pruning import SCORERS, Budget, ScoringInputs, find_limits, make_scorer, prune, shuffled
 
 from ..support.nets import block_net
 
@@ -103,6 +103,18 @@ def test_n_of_m_without_a_budget_keeps_exactly_n_of_every_m() -> None:
         fours = mask[cost.name].transpose(0, 1).flatten(1).T.reshape(-1, 4)
         assert [2] * len(fours) == fours.sum(1).tolist()
     assert {"stem": "3 input channels do not divide by 4"} == find_limits(block_net(), SHAPE, None, NofM(2, 4)).left
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.name)
+def test_a_shuffled_mask_follows_the_pattern_and_keeps_every_count(pattern: Pattern) -> None:
+    mask = prune(block_net(), make_scorer("magnitude"), inputs(), Budget(0.8), pattern=pattern)
+
+    other = shuffled(mask, 7, pattern)
+
+    assert all(holds(pattern, other[cost.name]) for cost in COSTS)
+    assert {name: int(kept.sum()) for name, kept in mask.items()} == {n: int(k.sum()) for n, k in other.items()}
+    assert not mask.same_as(other)
+    assert other.same_as(shuffled(mask, 7, pattern))
 
 
 def test_scope_layer_keeps_the_same_share_of_every_layer() -> None:

@@ -2,8 +2,9 @@
 
     S(m_j) = | d/dm_j  sum_i || f(z_i; th_i * m) - f(z_i; (th_i + D_i) * m) ||^2 |
 
-The scorer never has a mask in its graph, differentiates one batch at a time and works in single precision. Here the
-mask is multiplied into the weights, all batches are summed into one number, and that is differentiated once.
+The scorer never has a mask in its graph, differentiates one batch at a time and works in single precision (gradients in
+bf16 where asked for). Here the mask is multiplied into the weights, all batches are summed into one number, and that is
+differentiated once.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def test_scores_are_equation_10(density: float, epsilon: float) -> None:
     net = awkward_net()
     mask = Mask.dense(net) if density == 1.0 else random_mask(net, density)
 
-    scores = NtkSap(epsilon=epsilon, draws=DRAWS).score(net, mask, INPUTS, ROUND)
+    scores = NtkSap(epsilon=epsilon, draws=DRAWS, precision="fp32").score(net, mask, INPUTS, ROUND)
 
     expected = equation_10(net, mask, epsilon)
     for name in mask:  # a layer's scores may be far below another's
@@ -132,6 +133,16 @@ def test_scores_are_equation_10(density: float, epsilon: float) -> None:
             scores[name].double(), expected[name], rtol=0.0, atol=1e-3 * expected[name].max().item()
         )
     assert rank_correlation(flat(expected, mask), flat(scores, mask)) > 0.9999
+
+
+@pytest.mark.parametrize("density", [1.0, 0.5, 0.2])
+def test_gradients_in_bf16_rank_weights_like_equation_10(density: float) -> None:
+    net = awkward_net()
+    mask = Mask.dense(net) if density == 1.0 else random_mask(net, density)
+
+    scores = NtkSap(draws=DRAWS, precision="bf16").score(net, mask, INPUTS, ROUND)
+
+    assert rank_correlation(flat(equation_10(net, mask), mask), flat(scores, mask)) > 0.99
 
 
 def test_only_what_is_pruned_or_cut_off_scores_zero() -> None:
@@ -156,7 +167,7 @@ def test_the_absolute_value_is_taken_after_the_sum() -> None:
     after = flat({name: sum(one[name] for one in each).abs() for name in mask}, mask)  # type: ignore[union-attr]
     before = flat({name: sum(one[name].abs() for one in each) for name in mask}, mask)  # type: ignore[misc]
 
-    scores = flat(NtkSap(draws=DRAWS).score(net, mask, INPUTS, ROUND), mask)
+    scores = flat(NtkSap(draws=DRAWS, precision="fp32").score(net, mask, INPUTS, ROUND), mask)
 
     assert DRAWS * INPUTS.batches == len(each)
     assert (scores - before).abs().max() > 0.1 * before.max()

@@ -13,6 +13,7 @@ Where it differs from the reference code:
 - The statistics come from the pass that is differentiated, not from a pass of their own: a layer's input is normalized
   with the same (unbiased) variance on the way to the next layer's statistics as in the result, where the reference
   uses the biased one there. They differ by a factor n / (n - 1) in the number n of values per channel.
+- Gradients, never values, are in bf16 where the hardware is fast at it (ntksap_passes.py).
 - A pruned weight scores exactly 0 and cannot come back; ties are not all pruned but chosen to an exact count.
 - Gradients are taken by the effective weights (th * m and (th + D) * m) and contracted with th and th + D afterwards:
   the same derivative by the chain rule, without a mask in the graph and without a second model.
@@ -20,19 +21,26 @@ Where it differs from the reference code:
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+import itertools
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ntksap_export.errors import ConfigError
+from ntksap_export.hardware import fast_bf16
 from ntksap_export.masks import Mask
 from ntksap_export.models.initialization import weight_std
+from ntksap_export.pruning.distributed import sum_in_order
 from ntksap_export.pruning.inputs import ScoringInputs
 from ntksap_export.pruning.scorers.gradients import Tensors, modes
+from ntksap_export.pruning.scorers.ntksap_passes import TwoPasses
+
+PRECISIONS = ("auto", "fp32", "bf16")
+# The gradients of the two networks nearly cancel if they are nearly one: bf16 leaves too little of a smaller step.
+BF16_EPSILON = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,59 +51,73 @@ class NtkSap:
         epsilon: standard deviation of the perturbation, above 0 (paper: 0.01; insensitive from 0.001 to 0.01).
         draws: fresh initializations per batch, R in the paper (CIFAR-10: 5, elsewhere 1).
         default_rounds: T in the paper's CIFAR-10 runs.
+        precision: of the gradients: `fp32`, `bf16`, or `auto`: bf16 where the device multiplies it fast, if epsilon is
+            at least 0.01. Logits and what leads to them are float32 in any case.
 
     Raises:
-        ConfigError: epsilon not above 0, or draws below 1.
+        ConfigError: epsilon not above 0, draws below 1, or an unknown precision.
     """
 
     epsilon: float = 0.01
     draws: int = 1
     default_rounds: int = 20
     revives: bool = False
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         if not self.epsilon > 0:
             raise ConfigError(f"epsilon must be above 0; got {self.epsilon:g}. The paper uses 0.01")
         if self.draws < 1:
             raise ConfigError(f"draws must be at least 1; got {self.draws}")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}")
 
     def score(self, model: nn.Module, mask: Mask, inputs: ScoringInputs, round_index: int) -> Tensors:
         """Score every weight of `mask`; see `Scorer.score`."""
         parameters = dict(model.named_parameters())
         weights: Tensors = {name: parameters[name] for name in mask}
-        sums = {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in weights.items()}
         device = next(iter(weights.values())).device
-        with modes(model):
-            for draw in range(self.draws):
-                for batch in range(inputs.batches):
-                    generator = inputs.generator(device, round_index, draw, batch)
-                    self._add_batch(sums, model, mask, weights, inputs, generator)
-        return {name: (total * mask[name]).abs_() for name, total in sums.items()}
+        gradients = torch.bfloat16 if self._takes_bf16(device) else torch.float32
 
-    def _add_batch(
+        def contribution(item: tuple[int, int]) -> Tensors:
+            generator = inputs.generator(device, round_index, *item)
+            images = torch.randn(inputs.batch_size, *inputs.shape, generator=generator, device=device)
+            return self._derivative(model, mask, weights, images, generator, gradients)
+
+        sums = {name: _channels_last(torch.zeros(weight.shape, device=device)) for name, weight in weights.items()}
+        items = list(itertools.product(range(self.draws), range(inputs.batches)))
+        with modes(model):
+            sum_in_order(sums, items, contribution)
+        return {name: total.abs_().contiguous() for name, total in sums.items()}
+
+    def _takes_bf16(self, device: torch.device) -> bool:
+        if self.precision != "auto":
+            return self.precision == "bf16"
+        return self.epsilon >= BF16_EPSILON and fast_bf16(device)
+
+    def _derivative(
         self,
-        sums: Tensors,
         model: nn.Module,
         mask: Mask,
         weights: Tensors,
-        inputs: ScoringInputs,
+        images: torch.Tensor,
         generator: torch.Generator,
-    ) -> None:
-        device = generator.device
-        images = torch.randn(inputs.batch_size, *inputs.shape, generator=generator, device=device)
-        fresh = {name: _normal(weight, weight_std(weight), generator) for name, weight in weights.items()}
-        moved = {name: th + _normal(th, self.epsilon, generator) for name, th in fresh.items()}
-        here = {name: (th * mask[name]).requires_grad_() for name, th in fresh.items()}
-        there = {name: (th * mask[name]).requires_grad_() for name, th in moved.items()}
-        norms = _fresh_norms(model)
-        with _shared_statistics(model) as use_remembered:
-            unperturbed = functional_call(model, {**norms, **here}, (images,))
-            use_remembered()
-            perturbed = functional_call(model, {**norms, **there}, (images,))
-        difference = (unperturbed - perturbed).square().sum()
-        gradients = torch.autograd.grad(difference, [*here.values(), *there.values()], materialize_grads=True)
-        for name, g_here, g_there in zip(sums, gradients, gradients[len(sums) :], strict=False):
-            sums[name].addcmul_(g_here, fresh[name]).addcmul_(g_there, moved[name])
+        gradients: torch.dtype,
+    ) -> Tensors:
+        """The derivative of || f(z; th * m) - f(z; (th + D) * m) ||^2 by m, for one draw of th and D."""
+        th = {name: _normal(weight, weight_std(weight), generator).mul_(mask[name]) for name, weight in weights.items()}
+        moved = {name: _normal(t, self.epsilon, generator).mul_(mask[name]).add_(t) for name, t in th.items()}
+        here = {name: _channels_last(t).requires_grad_() for name, t in th.items()}
+        there = {name: _channels_last(t).requires_grad_() for name, t in moved.items()}
+        images, norms = _channels_last(images), _fresh_norms(model)
+        with TwoPasses(gradients) as passes:
+            logits = functional_call(model, {**norms, **here}, (images,))
+            passes.repeat()
+            difference = logits - functional_call(model, {**norms, **there}, (images,))
+        leaves = [*here.values(), *there.values()]
+        parts = torch.autograd.grad(difference.square().sum(), leaves, materialize_grads=True)
+        terms = [leaf.detach().mul_(part) for leaf, part in zip(leaves, parts, strict=True)]
+        return {name: g0.add_(g1) for name, g0, g1 in zip(here, terms, terms[len(here) :], strict=False)}
 
 
 def _normal(like: torch.Tensor, std: float, generator: torch.Generator) -> torch.Tensor:
@@ -104,55 +126,16 @@ def _normal(like: torch.Tensor, std: float, generator: torch.Generator) -> torch
     return empty.normal_(0.0, std, generator=generator)
 
 
-def _batch_norms(model: nn.Module) -> Iterator[tuple[str, nn.modules.batchnorm._BatchNorm]]:
-    for prefix, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            yield prefix, module
+def _channels_last(tensor: torch.Tensor) -> torch.Tensor:
+    """The same values, laid out as convolutions like them best."""
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
 
 def _fresh_norms(model: nn.Module) -> Tensors:
-    """Stand-ins for every BatchNorm's gamma (1), beta (0) and running statistics."""
+    """Stand-ins for every BatchNorm's gamma (1) and beta (0)."""
     stand_ins: Tensors = {}
-    for prefix, norm in _batch_norms(model):
-        if norm.affine:
+    for prefix, norm in model.named_modules():
+        if isinstance(norm, _BatchNorm) and norm.affine:
             stand_ins[f"{prefix}.weight"] = torch.ones_like(norm.weight, requires_grad=False)
             stand_ins[f"{prefix}.bias"] = torch.zeros_like(norm.bias, requires_grad=False)
-        if norm.running_mean is not None and norm.running_var is not None:
-            stand_ins[f"{prefix}.running_mean"] = torch.zeros_like(norm.running_mean)
-            stand_ins[f"{prefix}.running_var"] = torch.ones_like(norm.running_var)
     return stand_ins
-
-
-@contextlib.contextmanager
-def _shared_statistics(model: nn.Module) -> Iterator[Callable[[], None]]:
-    """Within it, each BatchNorm (in eval mode) measures its input's statistics, sets them and remembers them.
-
-    Yields:
-        A switch: after it is called, each BatchNorm sets what it remembered, call by call, and measures no more.
-    """
-    remembered: dict[nn.Module, list[tuple[torch.Tensor, torch.Tensor]]] = {}
-    measuring = True
-
-    def switch() -> None:
-        nonlocal measuring
-        measuring = False
-
-    def prepare(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-        (x,) = arguments
-        past = remembered.setdefault(module, [])
-        if measuring:
-            axes = [axis for axis in range(x.dim()) if axis != 1]
-            var, mean = torch.var_mean(x.detach(), dim=axes, correction=1)
-            past.append((mean, var))
-            module.running_mean, module.running_var = mean, var
-        else:
-            module.running_mean, module.running_var = past.pop(0)
-
-    handles = [
-        norm.register_forward_pre_hook(prepare) for _, norm in _batch_norms(model) if norm.running_mean is not None
-    ]
-    try:
-        yield switch
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -5,12 +5,8 @@
 Reads images and labels (the authors: one batch; 10 images a class in the comparisons of SynFlow and NTK-SAP, our
 default). BatchNorm uses batch statistics, held constant on request. One shot: all is removed after one look.
 
-Iter-SNIP (de Jorge et al., "Progressive skeletonization", ICLR 2021): the same score, taken anew on the network that
-is left, over 60 rounds of an exponential schedule; what was pruned stays pruned.
-
-Where they differ from the reference codes: the original SNIP draws other weights for training than it scored and may
-prune biases; here the weights that are scored are trained, biases stay. FORCE's repository differentiates the raw
-logit of the right class instead of the cross-entropy, for want of a softmax; here it is the cross-entropy.
+Where it differs from the reference code: that draws other weights for training than it scored and may prune biases;
+here the weights that are scored are trained, biases stay.
 """
 
 from __future__ import annotations
@@ -26,7 +22,7 @@ from ntksap_export.pruning.scorers.gradients import Tensors, loss_gradients, mas
 
 @dataclass(frozen=True, slots=True)
 class Snip:
-    """The scorer; with `default_rounds=60` it is Iter-SNIP."""
+    """The scorer."""
 
     default_rounds: int = 1
     revives: bool = False
@@ -37,8 +33,3 @@ class Snip:
             weights = masked_weights(model, mask)
             gradients = loss_gradients(model, weights, inputs)
         return {name: (weights[name].detach() * gradient).abs_() for name, gradient in gradients.items()}
-
-
-def iterative() -> Snip:
-    """Iter-SNIP."""
-    return Snip(default_rounds=60)

@@ -28,7 +28,7 @@ SCORERS: dict[str, ScorerInfo] = {
         "Keep what would change the loss most, one shot (Lee, Ajanthan & Torr, ICLR 2019)",
     ),
     "iter-snip": ScorerInfo(
-        "ntksap_export.pruning.scorers.snip:iterative",
+        "ntksap_export.pruning.scorers.iter_snip:iter_snip",
         True,
         "SNIP on what is left, over many rounds (de Jorge et al., ICLR 2021)",
     ),
@@ -73,7 +73,7 @@ SCORERS: dict[str, ScorerInfo] = {
         "The same density in every layer, by chance: the control that a method has to beat",
     ),
     "erk": ScorerInfo(
-        "ntksap_export.pruning.scorers.random:erk",
+        "ntksap_export.pruning.scorers.erk:erk",
         False,
         "Erdos-Renyi-Kernel layer densities, by chance (Evci et al., ICML 2020): the strong control",
     ),
