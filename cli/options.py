@@ -49,7 +49,7 @@ FLAGS: dict[str, Flag] = {
         panel="Prune",
     ),
     "scope": Flag(str, "global, or layer (the same share of each). Default: global", panel="Prune"),
-    "min_layer_density": Flag(float, "Share that each layer keeps at least. Default: 0", panel="Prune"),
+    "min_layer_density": Flag(float, "Share of weights or channels that each layer keeps. Default: 0", panel="Prune"),
     "round_to": Flag(int, "channel: kept channels are a multiple of it. Default: 8", panel="Prune"),
     "channel_sparsity": Flag(
         float, "channel+...: share of weights that go with channels. Default: from the budget", panel="Prune"

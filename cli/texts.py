@@ -62,6 +62,10 @@ def summary_text(result: dict[str, Any]) -> str:
             f"  mask      kept {result['kept']:,} of {result['weights']:,} weights, sparsity {result['sparsity']:.2%}, "
             f"FLOP density {result['flop_density']:.2%}"
         )
+        if result["pattern"] != "unstructured":
+            lines.append(f"  pattern   {result['pattern']}")
+        if channels := result["channels"]:
+            lines.append(f"  channels  kept {channels['kept']:,} of {channels['channels']:,}; see channels.json")
         lines += [f"  health    {sentence}" for sentence in result["advice"]]
     if "val_accuracy" in result:
         lines.append(
@@ -112,19 +116,23 @@ def compare_text(result: dict[str, Any]) -> str:
         (
             name,
             f"{row['seconds']:.1f}",
+            f"{row['density']:.2%}",
             f"{row['flop_density']:.2%}",
-            *(f"{row['groups'][group]['density']:.1%}" for group in groups),
+            *(
+                f"{row['groups'][group]['density']:.1%} / {row['groups'][group]['flop_density']:.1%}"
+                for group in groups
+            ),
             str(row["collapsed_layers"]),
             str(row["empty_channels"]),
             str(row["empty_classes"]),
         )
         for name, row in methods.items()
     ]
-    header = ("method", "seconds", "FLOP density", *groups, "collapsed", "empty channels", "empty classes")
+    header = ("method", "seconds", "density", "FLOP density", *groups, "collapsed", "empty channels", "empty classes")
     pairs = [(*pair.split(), f"{share:.1%}") for pair, share in result["overlap"].items()]
     return "\n".join(
         [
-            f"{result['model']}: {result['budget']}, {result['pattern']}; density by group of layers",
+            f"{result['model']}: {result['budget']}, {result['pattern']}; density / FLOP density by group of layers",
             *aligned(header, rows, "<" + ">" * (len(header) - 1)),
             "",
             f"density layer by layer, from {result['layers'][0]} to {result['layers'][-1]}",
@@ -138,6 +146,10 @@ def compare_text(result: dict[str, Any]) -> str:
             *aligned(("method", "method", "IoU"), pairs, "<<>"),
         ]
     )
+
+
+def _both(group: dict[str, float]) -> str:
+    return f"{group['density']:.1%} / {group['flop_density']:.1%}"
 
 
 def _spark(shares: list[float]) -> str:

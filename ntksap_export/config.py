@@ -1,7 +1,7 @@
 """The resolved configuration of a run: one frozen, validated model; its keys are the flags of the command line.
 
 Values come from three places, the first that has one wins: a flag, the TOML file of `--config`, the default. Some
-defaults depend on the data or the model; `RunConfig.resolved` fills them in, so that what is stored is complete.
+defaults depend on the data or the model; `pipeline.resolve` fills them in, so that what is stored is complete.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class RunConfig(BaseModel):
 
 def defaults(stage: str) -> dict[str, Any]:
     """The default of each setting of `stage`, as plain JSON values."""
-    return make_config({"model": ""}).keys_of(stage)
+    return make_config({"model": "", "sparsity": DEFAULT_SPARSITY}).keys_of(stage)
 
 
 def make_config(values: Mapping[str, Any]) -> RunConfig:
@@ -222,8 +222,7 @@ def _check_together(config: RunConfig) -> None:
     for sparsity in (config.sparsity, config.channel_sparsity):
         if sparsity is not None:
             check_sparsity(sparsity)
-    if config.sparsity is not None and config.params is not None:
-        raise ConfigError("give --sparsity or --params, not both: each sets the number of weights that stay")
+    _check_pattern(config)
     if (config.mean is None) != (config.std is None):
         raise ConfigError("give both --mean and --std, or neither")
     if config.std is not None and min(config.std) <= 0:
@@ -236,3 +235,20 @@ def _check_together(config: RunConfig) -> None:
             raise ConfigError(f"{flag_name(name)} must be whole numbers of at least 1; got {numbers}")
     if not config.profile_backend or not config.profile_device:
         raise ConfigError("profile-backend and profile-device must name at least one each")
+
+
+def _check_pattern(config: RunConfig) -> None:
+    """Refuse what would be ignored without a word."""
+    first, _, second = config.pattern.partition("+")
+    if first != "channel":
+        if config.channel_sparsity is not None or config.round_to != RunConfig.model_fields["round_to"].default:
+            raise ConfigError("--channel-sparsity and --round-to belong to --pattern channel or channel+...")
+        return
+    if not second and config.control == "shuffle":
+        raise ConfigError(
+            "--control shuffle has nothing to shuffle in --pattern channel; use channel+... or --control reinit"
+        )
+    if not second and config.scope != "global":
+        raise ConfigError("--scope layer does not apply to channels; they are compared over all groups")
+    if not second and config.channel_sparsity is not None:
+        raise ConfigError("--channel-sparsity belongs to channel+...; for --pattern channel give --sparsity")

@@ -31,6 +31,10 @@ class Pattern(Protocol):
     def unit_size(self) -> int:
         """Weights that live and die together."""
 
+    @property
+    def caps(self) -> bool:
+        """Whether groups of weights have a limit of their own, whatever the budget."""
+
     def misfit(self, shape: torch.Size) -> str | None:
         """Why a tensor of this shape cannot follow the pattern; None if it can."""
 
@@ -56,6 +60,7 @@ class Unstructured:
 
     name: str = "unstructured"
     unit_size: int = 1
+    caps: bool = False
 
     def misfit(self, shape: torch.Size) -> str | None:  # noqa: ARG002
         """Never: every tensor fits."""
@@ -93,6 +98,7 @@ class NofM:
     n: int = 2
     m: int = 4
     unit_size: int = 1
+    caps: bool = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.n < self.m:
@@ -152,6 +158,7 @@ class Block:
 
     out: int
     into: int
+    caps: bool = False
 
     def __post_init__(self) -> None:
         if min(self.out, self.into) < 1 or self.unit_size < 2:

@@ -13,7 +13,7 @@ from torch import nn
 from ntksap_export.config import RunConfig
 from ntksap_export.data import scoring_set
 from ntksap_export.errors import ConfigError
-from ntksap_export.masks import Mask, NofM, Pattern, layer_costs, split_pattern
+from ntksap_export.masks import LayerCost, Mask, NofM, Pattern, layer_costs, split_pattern
 from ntksap_export.pipeline.context import Context
 from ntksap_export.pruning import (
     SCORERS,
@@ -26,6 +26,7 @@ from ntksap_export.pruning import (
     make_scorer,
     prune,
     prune_channels,
+    resolve_layers,
     shuffled,
 )
 
@@ -80,7 +81,7 @@ def choose_mask(context: Context) -> Choice:
             progress=context.progress,
         )
         dense, model = model, plan.apply(model)
-        budget = second_budget(budget, dense, model, context.shape, pattern)
+        budget = second_budget(config, dense, model, context.shape, pattern)
     left: dict[str, str] = {}
     if channels and pattern is None:
         mask = Mask.dense(model)
@@ -107,7 +108,7 @@ def _weights(
         min_layer_density=config.min_layer_density,
         progress=context.progress,
     )
-    return mask, find_limits(model, context.shape, budget, pattern).left
+    return mask, find_limits(model, context.shape, budget, pattern, keep_dense=config.keep_dense).left
 
 
 def budget_of(config: RunConfig) -> Budget | None:
@@ -139,6 +140,8 @@ def check_budget(context: Context) -> None:
             round_to=config.round_to,
             min_layer_density=config.min_layer_density,
         )
+        if pattern is not None:  # it must fit some layer; whether the budget can be met depends on the channels
+            find_limits(model, context.shape, None if pattern.caps else Budget(0.0), pattern, config.scope)
     else:
         find_limits(
             model,
@@ -152,23 +155,25 @@ def check_budget(context: Context) -> None:
 
 
 def targets(context: Context) -> dict[str, Any]:
-    """What a plan says of the budget: weights and FLOPs to keep, and the shares after each round."""
+    """What a plan says of the budget: weights and FLOPs to keep, layers left whole, shares after each round.
+
+    Where channels go first the shares are theirs; the second pattern's follow from what they leave.
+    """
     config = context.config
     assert config.rounds is not None
     channels, pattern = split_pattern(config.pattern)
     model, budget = context.build_dense(), budget_of(config)
-    if channels:
-        limits = find_limits(model, context.shape, budget)
-    else:
-        limits = find_limits(model, context.shape, budget, pattern, keep_dense=config.keep_dense)
-    shares = [share for *_, share in limits.schedule(config.rounds)[:-1]]
-    ends = [limits.weights / limits.total_weights] if limits.weights is not None else []
-    ends += [limits.macs / limits.total_macs] if limits.macs is not None else []
+    left = {}
+    if pattern is not None:
+        left = find_limits(model, context.shape, None if pattern.caps else Budget(0.0), pattern).left
+    ends = find_limits(model, context.shape, budget, None if channels else pattern, keep_dense=config.keep_dense)
+    first = find_limits(model, context.shape, first_budget(config, model, context.shape, pattern)) if channels else ends
+    shares = [share for *_, share in first.schedule(config.rounds)[:-1]]
     return {
-        "kept_weights": limits.weights,
-        "kept_flops": None if limits.macs is None else 2 * limits.macs,
-        "left_whole": limits.left,
-        "densities": [*shares, min(ends)],
+        "kept_weights": ends.weights,
+        "kept_flops": None if ends.macs is None else 2 * ends.macs,
+        "left_whole": left,
+        "densities": [*shares, min(first.shares)],
     }
 
 
@@ -214,28 +219,27 @@ def _first_share(share: float, pattern: Pattern) -> float:
 
 
 def second_budget(
-    budget: Budget, dense: nn.Module, slim: nn.Module, shape: tuple[int, ...], pattern: Pattern | None
+    config: RunConfig, dense: nn.Module, slim: nn.Module, shape: tuple[int, ...], pattern: Pattern | None
 ) -> Budget | None:
     """What is left of the budget for the weights of the slim network; None if its pattern alone meets it."""
-    if pattern is None:
+    budget = budget_of(config)
+    if pattern is None or budget is None:
         return None
     before, after = layer_costs(dense, shape), layer_costs(slim, shape)
     weights = budget.weights(sum(cost.weights for cost in before))
     macs = budget.macs(sum(cost.macs for cost in before))
-    room = {
-        cost.name: pattern.most(cost.weights) if not _misfit(cost.shape, pattern) else cost.weights for cost in after
-    }
-    most = sum(room.values())
-    most_macs = sum(room[cost.name] * cost.positions for cost in after)
-    keep = None if weights is None or weights >= most else weights
+    whole = resolve_layers(dense, config.keep_dense)
+    most = {cost.name: cost.weights if cost.name in whole else _most(cost, pattern) for cost in after}
+    most_macs = sum(most[cost.name] * cost.positions for cost in after)
+    keep = None if weights is None or weights >= sum(most.values()) else weights
     share = None if macs is None or macs >= most_macs else macs / sum(cost.macs for cost in after)
     if keep is None and share is None:
-        return None if isinstance(pattern, NofM) else Budget(params=most)
+        return None if pattern.caps else Budget(params=sum(most.values()))
     return Budget(flops=share, params=keep)
 
 
-def _misfit(shape: tuple[int, ...], pattern: Pattern) -> str | None:
-    return pattern.misfit(torch.Size(shape))
+def _most(cost: LayerCost, pattern: Pattern) -> int:
+    return cost.weights if pattern.misfit(torch.Size(cost.shape)) else pattern.most(cost.weights)
 
 
 def lift(mask: Mask, channels: Mask) -> Mask:

@@ -49,7 +49,7 @@ def compare_methods(config: RunConfig, methods: Sequence[str], run: RunDir, prog
         progress.say(f"{name} ...")
         choice = choose_mask(context)
         masks[name] = choice.on_dense(context.build_dense())
-        table, health = mask_table(masks[name], costs), mask_health(masks[name])
+        table, health = mask_table(masks[name], costs), mask_health(choice.mask)
         rows[name] = {
             "seconds": round(choice.seconds, 2),
             "density": table.density,

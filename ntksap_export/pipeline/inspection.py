@@ -28,6 +28,8 @@ def inspect_path(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"no such file or directory '{path}'")
     if path.suffix == ".onnx":
         return _graph(path)
+    if path.suffix == ".json":
+        raise CheckpointError(f"'{path}' is JSON: read it as it is, or inspect its directory")
     try:
         return _checkpoint(path, SparseCheckpoint.load(path))
     except CheckpointError as problem:

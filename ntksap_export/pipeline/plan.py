@@ -12,7 +12,7 @@ import torch
 from ntksap_export.config import RunConfig, flag_name
 from ntksap_export.masks import layer_costs
 from ntksap_export.pipeline.choose import check_budget, targets
-from ntksap_export.pipeline.context import Context, check_network
+from ntksap_export.pipeline.context import CHANNELS, Context, check_network
 from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
 from ntksap_export.progress import Silent
@@ -72,7 +72,7 @@ def plan(config: RunConfig, out: Path, overwrite: bool = False) -> dict[str, Any
         "dense_flops": 2 * sum(cost.macs for cost in costs),
         "estimated_s": _estimate(context, precision, look.train_images),
         "done": [stage for stage in STAGES if run.is_done(stage, config)],
-        "files": list(FILES),
+        "files": [*FILES, *([CHANNELS] if config.pattern.startswith("channel") else [])],
     }
 
 

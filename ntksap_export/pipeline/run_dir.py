@@ -72,7 +72,8 @@ class RunDir:
                 f"'{self.path}' is not empty and holds no run of ntksap; choose another --out or pass --overwrite"
             )
         for stage in stages:
-            if stage in IDENTITY and stage in self._records:
+            # A prune stage that never ended left nothing worth guarding.
+            if stage in IDENTITY and stage in self._records and (stage != "prune" or self.finished("prune")):
                 self._check_same(stage, config)
 
     def _check_same(self, stage: str, config: RunConfig) -> None:

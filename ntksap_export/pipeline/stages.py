@@ -43,6 +43,8 @@ def run_prune(context: Context) -> tuple[str, ...]:
     if choice.plan is not None:
         context.progress.say(format_channels(choice.plan.summary()))
         write_json(run.file(CHANNELS), choice.plan.to_json())
+    else:
+        run.file(CHANNELS).unlink(missing_ok=True)  # of a run that was overwritten
     save_mask(run.file("mask.safetensors"), choice.mask, context.provenance().to_json())
     write_json(
         run.file("mask.json"),
@@ -203,7 +205,7 @@ def run_report(context: Context) -> tuple[str, ...]:
         metrics=run.read_json("metrics.json"),
         parity=run.read_json("parity.json"),
         profile=run.read_json("profile.json"),
-        sizes=_sizes(run.path),
+        sizes=_sizes(context),
         command=context.command,
         versions=dict(context.provenance().versions),
     )
@@ -262,6 +264,9 @@ def _file_sizes(path: Path) -> dict[str, int]:
     return {name: (path / name).stat().st_size for name in names if (path / name).is_file()}
 
 
-def _sizes(path: Path) -> dict[str, int]:
+def _sizes(context: Context) -> dict[str, int]:
+    path = context.run.path
     dense = describe(path / "model.safetensors").dense_bytes
+    if context.channel_plan() is not None:
+        dense = sum(value.numel() * value.element_size() for value in context.build_dense().state_dict().values())
     return {"dense checkpoint (computed)": dense, **_file_sizes(path)}

@@ -40,6 +40,8 @@ def summary(out: Path) -> dict[str, Any]:
             "flop_density": table["flop_density"],
             "advice": mask["health"]["advice"],
             "prune_s": mask["seconds"],
+            "pattern": mask.get("pattern", "unstructured"),
+            "channels": _channels(mask.get("channels")),
         }
     if metrics := _read(run, "metrics.json"):
         result |= {
@@ -53,6 +55,10 @@ def summary(out: Path) -> dict[str, Any]:
     if profile := _read(run, "profile.json"):
         result["latency"] = [latency_row(cell) for cell in profile["cells"]]
     return result
+
+
+def _channels(told: dict[str, Any] | None) -> dict[str, int] | None:
+    return None if told is None else {"kept": told["kept"], "channels": told["channels"]}
 
 
 def latency_row(cell: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from ntksap_export.pruning.budget import Budget, exponential_shares
 from ntksap_export.pruning.channel_plan import ChannelPlan
 from ntksap_export.pruning.controls import reinit_seed, shuffled
 from ntksap_export.pruning.inputs import ScoringInputs
-from ntksap_export.pruning.limits import Limits, find_limits
+from ntksap_export.pruning.limits import Limits, find_limits, resolve_layers
 from ntksap_export.pruning.prune import prune
 from ntksap_export.pruning.scorers import SCORERS, Scorer, Scores, make_scorer
 from ntksap_export.pruning.scorers.ntksap import NtkSap
@@ -28,5 +28,6 @@ __all__ = [
     "prune",
     "prune_channels",
     "reinit_seed",
+    "resolve_layers",
     "shuffled",
 ]

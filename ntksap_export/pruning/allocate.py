@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.floating]
 _TIE_SEED = 0
+_MANY_TIES = 1_000_000  # a random order of more takes seconds; shares of so many are as good
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +181,9 @@ def _share_ties(
 ) -> None:
     """Hand what is left of the budget to equal scores, in a fixed pseudo-random order over all layers; in place."""
     tied = np.array(more) - np.array(counts)
+    if tied.sum() > _MANY_TIES:
+        _share_proportionally(layers, counts, tied, weights, macs)
+        return
     owners = np.repeat(np.arange(len(layers)), tied)
     np.random.default_rng(_TIE_SEED).shuffle(owners)
     used = cost(layers, counts)
@@ -193,6 +197,23 @@ def _share_ties(
             take = min(take, int(np.searchsorted(spending, bound - spent, side="right")))
     for index, extra in enumerate(np.bincount(owners[:take], minlength=len(layers))):
         counts[index] += int(extra)
+
+
+def _share_proportionally(
+    layers: Sequence[Candidates],
+    counts: list[int],
+    tied: npt.NDArray[np.int64],
+    weights: int | None,
+    macs: int | None,
+) -> None:
+    """Hand every layer the same share of its equal scores; rounding leaves a few over for later. In place."""
+    free, extra = cost(layers, counts), cost(layers, tied.tolist())
+    share = 1.0
+    for bound, used, wanted in zip((weights, macs), free, extra, strict=True):
+        if bound is not None and wanted:
+            share = min(share, (bound - used) / wanted)
+    for index, number in enumerate(tied.tolist()):
+        counts[index] += math.floor(share * number)
 
 
 def _fill(layers: Sequence[Candidates], counts: list[int], weights: int | None, macs: int | None) -> None:

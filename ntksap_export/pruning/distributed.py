@@ -16,6 +16,7 @@ import torch
 from torch import distributed
 
 from ntksap_export.errors import ScoreError
+from ntksap_export.masks import Mask
 
 T = TypeVar("T")
 Tensors = dict[str, torch.Tensor]
@@ -61,6 +62,30 @@ def sum_in_order(sums: Tensors, items: Sequence[T], contribution: Callable[[T], 
             sent = mine if mine is not None and owner == own else _buffer(sums)
             distributed.broadcast(sent, src=owner)
             _add_(sums, dict(zip(sums, _parts(sums, sent), strict=True)))
+
+
+def of_main(mask: Mask) -> Mask:
+    """Rank 0's mask, in every process.
+
+    Scores that every process computes for itself may differ in a last bit on GPUs; ranks that went on with masks of
+    their own would drift apart.
+    """
+    if world_size() == 1:
+        return mask
+    sent = {name: kept.to(torch.uint8) for name, kept in mask.items()}
+    for kept in sent.values():
+        distributed.broadcast(kept, src=0)
+    return Mask({name: kept.bool() for name, kept in sent.items()})
+
+
+def scores_of_main(scores: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """Rank 0's scores, in every process; see `of_main`."""
+    if world_size() == 1:
+        return scores
+    sent = {name: score.detach().contiguous() for name, score in scores.items()}
+    for score in sent.values():
+        distributed.broadcast(score, src=0)
+    return sent
 
 
 def check_same(digest: str) -> None:

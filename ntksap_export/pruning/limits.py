@@ -77,6 +77,8 @@ def find_limits(
     """
     pattern = pattern or Unstructured()
     sizes = _prunable_sizes(model)
+    if budget is None and not pattern.caps:
+        raise ConfigError(f"pattern {pattern.name} has no share of its own; give a Budget")
     if scope not in SCOPES:
         raise ConfigError(f"scope must be global or layer; got '{scope}'")
     if not 0 <= min_layer_density <= 1:
@@ -108,6 +110,8 @@ def resolve_layers(model: nn.Module, asked: Iterable[str]) -> frozenset[str]:
     Raises:
         ConfigError: a name that is no prunable layer; near ones are suggested.
     """
+    if isinstance(asked, str):
+        asked = (asked,)
     layers = {name.removesuffix(".weight"): name for name in prunable_names(model)}
     resolved = set()
     for name in asked:

@@ -10,11 +10,11 @@ from ntksap_export.masks import Mask
 from ntksap_export.masks.patterns import Pattern
 from ntksap_export.progress import Progress, Silent
 from ntksap_export.pruning.budget import Budget
-from ntksap_export.pruning.distributed import check_same
+from ntksap_export.pruning.distributed import check_same, of_main
 from ntksap_export.pruning.inputs import ScoringInputs
 from ntksap_export.pruning.limits import find_limits
 from ntksap_export.pruning.scorers import Scorer
-from ntksap_export.pruning.select import select
+from ntksap_export.pruning.select import select, select_towards
 
 
 def prune(
@@ -60,7 +60,13 @@ def prune(
     with (progress or Silent()).task("prune", len(schedule)) as task:
         for index, (weights, macs, share) in enumerate(schedule):
             scores = scorer.score(model, mask, inputs, index)
-            mask = select(scores, whole if scorer.revives else mask, limits.rules, weights, macs, share)
+            alive = whole if scorer.revives else mask
+            if index < len(schedule) - 1:
+                end = limits.weights, limits.macs
+                mask = select_towards(scores, alive, limits.rules, (weights, macs, share), end)
+            else:
+                mask = select(scores, alive, limits.rules, weights, macs)
+            mask = of_main(mask)
             task.advance(note=f"density {mask.density:.4f}")
             if on_round is not None:
                 on_round(index + 1, mask)

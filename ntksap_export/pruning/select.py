@@ -102,6 +102,44 @@ def select(
     )
 
 
+def select_towards(
+    scores: Mapping[str, torch.Tensor],
+    mask: Mask,
+    rules: Rules,
+    now: tuple[int | None, int | None, float],
+    end: tuple[int | None, int | None],
+) -> Mask:
+    """As `select` for a round before the last, but so that the end can still be met exactly.
+
+    A pattern that caps each group (n:m) leaves groups short if rounds empty others: what would be chosen if this were
+    the last round is kept first, and the rest of the round's bounds filled up after it.
+
+    Args:
+        scores: name -> tensor of the mask's shape.
+        mask: what is alive now.
+        rules: pattern, scope, floors.
+        now: the round's weights, MACs and share of the schedule.
+        end: the last round's weights and MACs.
+    """
+    weights, macs, share = now
+    if not rules.pattern.caps or (weights is None and macs is None):
+        return select(scores, mask, rules, weights, macs, share)
+    final = select(scores, mask, rules, *end)
+    used = sum(int(kept.sum()) * rules.positions.get(name, 0) for name, kept in final.items())
+    rest = {}
+    for name, kept in mask.items():
+        may = kept if name in rules.whole else rules.pattern.allowed(scores[name], kept, share)
+        rest[name] = may & ~final[name]
+    more = select(
+        scores,
+        Mask(rest),
+        Rules(scope=rules.scope, positions=rules.positions),
+        None if weights is None else max(0, weights - final.kept),
+        None if macs is None else max(0, macs - used),
+    )
+    return Mask({name: final[name] | more[name] for name in mask})
+
+
 def check_finite(scores: Mapping[str, torch.Tensor], names: Collection[str]) -> None:
     """Refuse scores that cannot be compared.
 
@@ -110,9 +148,7 @@ def check_finite(scores: Mapping[str, torch.Tensor], names: Collection[str]) -> 
     """
     for name in names:
         if not bool(torch.isfinite(scores[name]).all()):
-            raise ScoreError(
-                f"the score of '{name}' has NaN or infinite values; try --precision fp32 or another --seed"
-            )
+            raise ScoreError(f"the score of '{name}' has NaN or infinite values; try another --seed or --method")
 
 
 def floor_units(weights: int, rules: Rules) -> int:

@@ -19,7 +19,7 @@ from ntksap_export.pruning.budget import Budget
 from ntksap_export.pruning.channel_groups import channel_groups
 from ntksap_export.pruning.channel_plan import ChannelPlan
 from ntksap_export.pruning.channel_units import ChannelGroup, plan_of
-from ntksap_export.pruning.distributed import check_same
+from ntksap_export.pruning.distributed import check_same, scores_of_main
 from ntksap_export.pruning.inputs import ScoringInputs
 from ntksap_export.pruning.limits import Limits, find_limits, resolve_layers
 from ntksap_export.pruning.narrowing import Narrowing
@@ -70,7 +70,7 @@ def prune_channels(
     with (progress or Silent()).task("prune channels", len(schedule)) as task:
         for index, (weights, macs, _) in enumerate(schedule):
             mask = plan.mask(model)
-            scores = scorer.score(model, mask, held, index)
+            scores = scores_of_main(scorer.score(model, mask, held, index))
             check_finite(scores, mask)
             if scorer.revives:
                 narrowing.restore()
@@ -112,8 +112,7 @@ def _prepare(
     """Everything that does not need scores."""
     if round_to < 1:
         raise ConfigError(f"round-to must be at least 1; got {round_to}")
-    if not 0 <= min_layer_density <= 1:
-        raise ConfigError(f"min-layer-density must be in [0, 1]; got {min_layer_density:g}")
+    find_limits(model, shape, Budget(0.0), min_layer_density=min_layer_density)  # checks its range
     limits = find_limits(model, shape, budget)
     whole = {name.removesuffix(".weight") for name in resolve_layers(model, keep_dense)}
     groups, widths = _with_widths(channel_groups(model, shape), whole, round_to, min_layer_density)

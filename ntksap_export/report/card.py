@@ -48,6 +48,8 @@ def _context(data: ReportInput) -> dict[str, Any]:
         "architecture": str(at(data.config, "architecture", default="network")),
         "sparsity": sparsity_of(data),
         "method": str(at(data.mask, "method", default="")),
+        "channels": bool(at(data.mask, "channels")),
+        "masked": at(data.mask, "pattern") != "channel",
         "dataset": at(data.config, "data", "name"),
         "sentences": verdict(data),
         "run_rows": tables.run_rows(data),
@@ -88,9 +90,12 @@ def _limitations(data: ReportInput) -> list[str]:
             "Pruned and trained once, from one seed: another seed gives other numbers.",
             "The best epoch was chosen on the same validation images that its accuracy is reported on.",
         ]
-    found += [
+    zeros = [
         "Zeros in model.onnx are stored as zeros. A runtime without sparse kernels multiplies by them, so the"
         " theoretical speed-up is a count of operations, not a latency.",
+    ]
+    found += [
+        *(zeros if at(data.mask, "pattern") != "channel" else []),
         "Latency and peak RSS hold for the machine, the versions and the threads they were measured with.",
     ]
     return found + [str(advice) for advice in at(data.mask, "health", "advice", default=[])]

@@ -70,7 +70,13 @@ def run_rows(data: ReportInput) -> Rows:
         ("data", _data_words(data)),
         ("method", plain(at(data.mask, "method", default=flag(data, "method")))),
         ("rounds", plain(at(data.mask, "rounds", default=flag(data, "rounds")))),
+        ("pattern", plain(at(data.mask, "pattern", default=flag(data, "pattern")))),
+        ("scope", plain(at(data.mask, "scope", default=flag(data, "scope")))),
+        ("control", plain(at(data.mask, "control", default=flag(data, "control")))),
         ("sparsity asked for", _maybe(percent, flag(data, "sparsity"))),
+        ("weights asked for", _maybe(count, flag(data, "params"))),
+        ("FLOPs asked for", _maybe(percent, flag(data, "flops"))),
+        ("channels kept", _channels_kept(data)),
         ("density reached", _maybe(percent, at(table, "density"))),
         ("prunable weights kept", f"{count(at(table, 'kept'))} of {count(at(table, 'weights'))}"),
         ("FLOP density", _maybe(percent, flop_density)),
@@ -84,6 +90,11 @@ def run_rows(data: ReportInput) -> Rows:
         ("time to train", seconds(at(data.metrics, "seconds"))),
     ]
     return [row for row in rows if ABSENT not in row[1]]
+
+
+def _channels_kept(data: ReportInput) -> str:
+    channels = at(data.mask, "channels")
+    return ABSENT if not channels else f"{count(channels['kept'])} of {count(channels['channels'])}"
 
 
 def _maybe(form: Any, value: Any) -> str:

@@ -123,7 +123,26 @@ def _pruning(data: ReportInput, name: str) -> str:
         how += f" in {plural(int(rounds), 'round')}"
     if (took := at(data.mask, "seconds")) is not None:
         how += f" ({seconds(took)})"
-    return f"{name} was pruned before training to {percent(sparsity_of(data))} sparsity with {how}."
+    text = f"{name} was pruned before training to {percent(sparsity_of(data))} sparsity with {how}."
+    return " ".join([text, *_form(data)])
+
+
+def _form(data: ReportInput) -> list[str]:
+    """What a reader must know of pattern and control, if they are not the usual ones."""
+    found = []
+    if channels := at(data.mask, "channels"):
+        found.append(
+            f"{count(channels['channels'] - channels['kept'])} of {count(channels['channels'])} channels were removed: "
+            "the network is smaller, channels.json says how, and its weights fit no dense one."
+        )
+    pattern = str(at(data.mask, "pattern", default="unstructured")).removeprefix("channel").removeprefix("+")
+    if pattern and pattern != "unstructured":
+        found.append(f"Its kept weights follow the pattern {pattern}.")
+    if at(data.mask, "control") == "shuffle":
+        found.append("As a control the mask was then shuffled within each layer.")
+    if at(data.mask, "control") == "reinit":
+        found.append("As a control another draw of the initialization was trained.")
+    return found
 
 
 def accuracy(data: ReportInput) -> str:
@@ -159,12 +178,13 @@ def compare_times(pair: Pair, pattern: str = "unstructured") -> str:
         return ""
     dense, sparse = at(pair.dense, "latency_ms", "p50"), at(pair.sparse, "latency_ms", "p50")
     backend = pair.setting.backend
+    what = f"The {pattern} mask" if not pattern.startswith("channel") else "Removing channels"
     if ratio < 1 - NO_DIFFERENCE:
-        claim = f"The {pattern} mask makes {backend} faster"
+        claim = f"{what} makes {backend} faster"
     elif ratio > 1 + NO_DIFFERENCE:
-        claim = f"The {pattern} mask makes {backend} slower"
+        claim = f"{what} makes {backend} slower"
     else:
-        claim = f"The {pattern} mask does not make {backend} faster"
+        claim = f"{what} does not make {backend} faster"
     numbers = f"sparse {milliseconds(sparse)} against dense {milliseconds(dense)}"
     text = f"{claim}: {numbers} ({ratio:.2f} times the time) at {pair.setting.load}."
     return text + (" At least one of these two timings is noisy, so the ratio is rough." if pair.noisy else "")

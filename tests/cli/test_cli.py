@@ -113,6 +113,13 @@ def test_other_methods_prune_to_the_same_count(ntksap: Call, tmp_path: Path, met
         (("--pattern", "channel", "--channel-sparsity", "0.5"), "--channel-sparsity belongs to channel+..."),
         (("--pattern", "channel", "--sparsity", "0.9999"), "--sparsity 0.9999 allows 27 weights, but"),
         (("--pattern", "channel", "--round-to", "0"), "round-to: input should be greater than or equal to 1"),
+        (
+            ("--pattern", "channel", "--control", "shuffle"),
+            "--control shuffle has nothing to shuffle in --pattern channel",
+        ),
+        (("--pattern", "channel", "--scope", "layer"), "--scope layer does not apply to channels"),
+        (("--round-to", "4"), "--channel-sparsity and --round-to belong to --pattern channel or channel+..."),
+        (("--pattern", "channel+128x1"), "no layer fits the pattern 128x1"),
         (("--scope", "model"), "scope: input should be 'global' or 'layer'"),
         (("--min-layer-density", "0.5"), "--min-layer-density 0.5 keeps 135,448 weights, the budget allows 27,090"),
     ],
@@ -124,6 +131,15 @@ def test_a_budget_that_cannot_be_met_is_refused_before_anything_is_written(
 
     refused(ntksap("prune", "resnet20", "--image-size", 16, "--rounds", 1, *flags, "--out", out), 2, said)
     assert not out.exists()
+
+
+def test_a_prune_that_failed_late_leaves_the_directory_to_another(ntksap: Call, tmp_path: Path) -> None:
+    flags = ("--image-size", 16, "--rounds", 1, "--method", "magnitude", "--out", tmp_path / "out")
+
+    late = ntksap("prune", "resnet20", *flags, "--pattern", "channel+64x64", "--sparsity", "0.9")
+
+    refused(late, 2, "no layer fits the pattern 64x64")
+    assert 0 == ntksap("prune", "resnet20", *flags, "--pattern", "channel")[0]
 
 
 def test_budgets_and_patterns_from_the_command_line(ntksap: Call, tmp_path: Path) -> None:

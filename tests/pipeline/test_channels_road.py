@@ -102,3 +102,35 @@ def test_a_missing_or_broken_plan_is_one_clear_line(
 
     with pytest.raises(error, match=said):
         run_stage("export", copy, {})
+
+
+def test_report_and_card_tell_the_truth_about_channels(slim_run: Path) -> None:
+    card = (slim_run / "README.md").read_text()
+    page = (slim_run / "report.html").read_text()
+
+    for text in (card, page):
+        assert "channels were removed" in text
+        assert "pattern 2:4" in text
+    assert "ntk-sap" not in card
+    dense = sum(
+        value.numel() * value.element_size() for value in models.build("resnet20", num_classes=10).state_dict().values()
+    )
+    stored = (slim_run / "model.safetensors").stat().st_size
+    assert f"checkpoint is {dense / stored:.1f} times smaller" in card
+
+
+def test_layers_kept_dense_count_in_the_budget_of_both_steps(tmp_path: Path) -> None:
+    kept = ("layer3.1.conv1",)
+    config = small_config(pattern="channel+2:4", sparsity=0.7, method="magnitude", keep_dense=kept)
+
+    run = run_road(config, tmp_path / "out", stages=("prune",))
+
+    assert json.loads((run / "mask.json").read_text())["table"]["kept"] <= round(270_896 * 0.3)
+
+
+def test_unstructured_over_channels_leaves_no_stale_plan(tmp_path: Path) -> None:
+    run_road(small_config(pattern="channel", method="magnitude"), tmp_path / "out", stages=("prune",))
+
+    run_road(small_config(method="magnitude"), tmp_path / "out", stages=("prune",), overwrite=True)
+
+    assert not (tmp_path / "out" / "channels.json").exists()

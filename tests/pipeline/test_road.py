@@ -19,6 +19,7 @@ from ntksap_export.data import open_data
 from ntksap_export.errors import DataError, ExportError, RunDirectoryError
 from ntksap_export.pipeline import STAGES, run_road, run_stage, stages, summary
 from ntksap_export.pipeline.plan import FILES
+from ntksap_export.pipeline.run_dir import fingerprint
 from ntksap_export.runtime.parity import Parity, ParityCheck
 from tests.conftest import Recorder, small_config
 
@@ -253,3 +254,25 @@ def test_the_run_leaves_torch_threads_and_random_state_alone(tmp_path: Path) -> 
     run_road(small_config(rounds=1), tmp_path / "run", stages=("prune",))
 
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_run_of_a_version_without_patterns_is_taken_over(finished_run: Path) -> None:
+    """Records that an earlier version wrote lack the settings that came later; sparsity 0.9 was then the default."""
+    state = finished_run / ".ntksap" / "state.json"
+    records = json.loads(state.read_text())
+    for record in records.values():
+        for key in ("flops", "params", "pattern", "scope", "min_layer_density", "round_to", "channel_sparsity"):
+            record["keys"].pop(key, None)
+    state.write_text(json.dumps(records))
+    before = contents(finished_run)
+
+    run_road(small_config(sparsity=0.9), finished_run, command="ntksap prune-train-export resnet20")
+
+    assert before == contents(finished_run)
+
+
+def test_fingerprints_of_earlier_versions_still_hold() -> None:
+    """Computed by a version without patterns and other budgets than sparsity."""
+    config = make_config({"model": "resnet20", "sparsity": 0.9, "epochs": 3})
+
+    assert fingerprint("train", config) == "ec8746f11615fb55e859304dc97a1b067dea9a79eb5dbe896bbced57db4e661e"

@@ -105,6 +105,42 @@ def test_n_of_m_without_a_budget_keeps_exactly_n_of_every_m() -> None:
     assert {"stem": "3 input channels do not divide by 4"} == find_limits(block_net(), SHAPE, None, NofM(2, 4)).left
 
 
+@pytest.mark.parametrize("name", ["ntksap", "synflow", "magnitude", "force"])
+@pytest.mark.parametrize(
+    ("pattern", "budget", "options"),
+    [
+        (NofM(2, 4), Budget(0.44), {}),
+        (NofM(2, 4), Budget(0.5), {}),
+        (NofM(1, 4), Budget(0.67), {}),
+        (NofM(2, 4), Budget(0.6), {"min_layer_density": 0.3}),
+        (NofM(2, 4), Budget(0.46), {"keep_dense": ["fc"]}),
+        (NofM(2, 4), Budget(0.5), {"scope": "layer"}),
+    ],
+)
+def test_n_of_m_near_its_own_share_still_meets_the_count_after_many_rounds(
+    name: str, pattern: Pattern, budget: Budget, options: dict[str, object]
+) -> None:
+    rounds: list[Mask] = []
+
+    mask = prune(
+        block_net(),
+        make_scorer(name),
+        inputs(),
+        budget,
+        pattern=pattern,
+        rounds=8,
+        on_round=lambda _, one: rounds.append(one),
+        **options,  # type: ignore[arg-type]
+    )
+
+    assert budget.weights(TOTAL) == mask.kept
+    floor = options.get("min_layer_density", 0.0)
+    assert all(float(mask[cost.name].float().mean()) >= floor - 1e-6 for cost in COSTS)  # type: ignore[operator]
+    whole = {f"{layer}.weight" for layer in options.get("keep_dense", ())}  # type: ignore[attr-defined]
+    assert all(holds(pattern, mask[cost.name]) for cost in COSTS if cost.name not in whole)
+    assert [one.kept for one in rounds] == sorted((one.kept for one in rounds), reverse=True)
+
+
 @pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.name)
 def test_a_shuffled_mask_follows_the_pattern_and_keeps_every_count(pattern: Pattern) -> None:
     mask = prune(block_net(), make_scorer("magnitude"), inputs(), Budget(0.8), pattern=pattern)
@@ -172,6 +208,7 @@ def test_all_scores_zero_and_ties_still_meet_the_count(pattern: Pattern) -> None
         (Budget(flops=0.9), {"pattern": NofM(1, 4)}, r"pattern 1:4 lets at most"),
         (Budget(params=2_000), {}, r"--params 2,000 is more than the 1,560 prunable weights"),
         (Budget(0.5), {"pattern": NofM(5, 7)}, r"no layer fits the pattern 5:7: 3 input channels do not divide by 7"),
+        (None, {}, "pattern unstructured has no share of its own; give a Budget"),
         (Budget(0.5), {"scope": "model"}, r"scope must be global or layer; got 'model'"),
         (Budget(0.5), {"min_layer_density": 1.5}, r"min-layer-density must be in \[0, 1\]; got 1.5"),
     ],
