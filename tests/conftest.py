@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from ntksap_export.config import RunConfig, make_config
 from ntksap_export.pipeline import run_road
@@ -50,6 +51,14 @@ class Recorder:
 
 def small_config(**changes: object) -> RunConfig:
     return make_config({**SMALL, **changes})
+
+
+@pytest.fixture(autouse=True)
+def _same_threads() -> Iterator[None]:
+    """A run with `--threads` sets them for the process; other numbers of threads round otherwise."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
