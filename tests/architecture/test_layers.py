@@ -17,6 +17,7 @@ FLOORS = {
     "runtime": 3,
     "training": 3,
     "graph": 2,
+    "networks": 2,
     "pruning": 2,
     "checkpoint": 2,
     "data": 1,

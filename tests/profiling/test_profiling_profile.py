@@ -184,8 +184,8 @@ def test_processes_are_told_what_to_load(log: Log) -> None:
     assert [
         {**common, "backend": "onnxruntime", "graph": "a.onnx"},
         {**common, "backend": "onnxruntime", "graph": "b.onnx"},
-        {**common, "backend": "torch", "model": resnet, "checkpoint": "a.safetensors"},
-        {**common, "backend": "torch", "model": resnet, "checkpoint": None},
+        {**common, "backend": "torch", "model": resnet, "checkpoint": "a.safetensors", "channels": None},
+        {**common, "backend": "torch", "model": resnet, "checkpoint": None, "channels": None},
     ] == log.specs
 
 
