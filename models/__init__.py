@@ -4,8 +4,8 @@
 
 `build` draws every weight from the seed alone and leaves the caller's random state as it was, so that an
 initialization can be made again from its name and seed. Prunable weights are drawn as in the NTK-SAP paper:
-Kaiming normal, fan-in, gain sqrt(2), for convolutions and the classifier alike; norms start at 1 and 0; biases keep
-PyTorch's uniform default.
+Kaiming normal, fan-in, gain sqrt(2) (1 in linear networks), for convolutions and the classifier alike; norms start at 1
+and 0; biases keep PyTorch's uniform default.
 """
 
 from __future__ import annotations
@@ -72,5 +72,5 @@ def build(name: str, num_classes: int, seed: int = 0, stem: str = "auto") -> nn.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the CUDA generators too
         model = factory(num_classes=num_classes, **options)
-        initialize_(model)
+        initialize_(model, entry.squared_gain)
     return model

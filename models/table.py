@@ -17,6 +17,7 @@ class ModelInfo:
         summary: what it is, for `ntksap list models`; weights as millions of parameters.
         arguments: more keywords of the factory.
         fixed_size: whether it takes no other image size.
+        squared_gain: of the initialization: 2 where ReLU follows, 1 in a linear network, whose signal would grow else.
     """
 
     factory: str
@@ -25,6 +26,7 @@ class ModelInfo:
     summary: str
     arguments: Mapping[str, int | bool] = field(default_factory=dict)
     fixed_size: bool = False
+    squared_gain: float = 2.0
 
 
 def _cifar(depth: int, width: int, millions: str) -> ModelInfo:
@@ -51,8 +53,15 @@ def _vgg(depth: int, millions: str) -> ModelInfo:
 
 
 def _small(function: str, linear: bool, what: str) -> ModelInfo:
-    arguments, summary = {"linear": linear}, f"{what}, {'linear' if linear else 'ReLU'}, on gray images"
-    return ModelInfo(f"ntksap_export.models.small:{function}", 32, False, summary, arguments, fixed_size=True)
+    return ModelInfo(
+        f"ntksap_export.models.small:{function}",
+        32,
+        False,
+        f"{what}, {'linear' if linear else 'ReLU'}, on gray images",
+        {"linear": linear},
+        fixed_size=True,
+        squared_gain=1.0 if linear else 2.0,
+    )
 
 
 MODELS: dict[str, ModelInfo] = {

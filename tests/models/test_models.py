@@ -149,6 +149,16 @@ def test_auto_stem_is_the_one_designed_for(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mlp7_linear", "lenet5_linear"])
+def test_linear_networks_are_drawn_with_gain_1(name: str) -> None:
+    model = models.build(name, num_classes=5)
+
+    for key in Mask.dense(model):
+        weight = model.get_parameter(key).detach()
+        tolerance = 5 / math.sqrt(2 * weight.numel())
+        assert 1 / math.sqrt(weight[0].numel()) == pytest.approx(weight.std().item(), rel=tolerance), key
+
+
+@pytest.mark.parametrize("name", ["mlp7_linear", "lenet5_linear"])
 def test_linear_networks_have_no_activation(name: str) -> None:
     linear, relu = models.build(name, num_classes=5), models.build(name.removesuffix("_linear"), num_classes=5)
 
