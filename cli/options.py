@@ -29,12 +29,16 @@ class Flag:
 _DATA = "Data and model"
 
 FLAGS: dict[str, Flag] = {
+    "weights": Flag(
+        str, "File of weights to start from: safetensors, or a state dict of torch.save. Default: drawn",
+        panel=_DATA,
+    ),
     "data": Flag(str, "digits (embedded), a folder (train/CLASS/*.jpg), or shards. Default: digits", panel=_DATA),
     "num_classes": Flag(int, "Check that the data has so many classes. Default: the data's", panel=_DATA),
     "image_size": Flag(int, "Side of the input in pixels. Default: small images' own, else the model's", panel=_DATA),
     "mean": Flag(str, "R,G,B mean on the scale 0..1. Default: found in the training images", float, _DATA),
     "std": Flag(str, "R,G,B standard deviation. Default: found in the training images", float, _DATA),
-    "stem": Flag(str, "auto, imagenet or cifar: first layers of resnet18/34/50. Default: auto", panel=_DATA),
+    "stem": Flag(str, "auto, imagenet or cifar: first layers of resnet18.., mobilenet. Default: auto", panel=_DATA),
     "seed": Flag(int, "All that is random follows from it. Default: 0", panel=_DATA),
     "device": Flag(str, "auto, cpu or cuda. Default: auto", panel=_DATA),
     "threads": Flag(int, "CPU threads to compute with. Default: torch's choice", panel=_DATA),
@@ -83,7 +87,9 @@ FLAGS: dict[str, Flag] = {
     "profile_seconds": Flag(float, "Seconds of timed calls per cell. Default: 1", panel="Profile"),
 }  # fmt: skip
 
-DATA = ("data", "num_classes", "image_size", "mean", "std", "stem", "seed", "device", "threads", "workers")
+DATA = (
+    "weights", "data", "num_classes", "image_size", "mean", "std", "stem", "seed", "device", "threads", "workers",
+)  # fmt: skip
 PRUNE = (
     "method", "sparsity", "density", "params", "flops", "pattern", "scope", "min_layer_density", "round_to",
     "channel_sparsity", "rounds", "epsilon", "draws", "score_batch_size", "score_batches", "keep_dense", "control",
@@ -95,7 +101,13 @@ TRAIN = (
 EXPORT = ("opset", "atol", "rtol")
 PROFILE = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
 
-Model = Annotated[str, typer.Argument(help="A name from `ntksap list models`", show_default=False)]
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="A name from `ntksap list models`, torchvision:NAME, timm:NAME, or your own package.module:factory",
+        show_default=False,
+    ),
+]
 RunPath = Annotated[Path, typer.Argument(help="An output directory of ntksap", show_default=False)]
 Out = Annotated[
     Path | None,

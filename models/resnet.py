@@ -1,4 +1,6 @@
-"""ResNet-18, -34 and -50 for 224x224 images (He et al. 2016; the stride sits in the 3x3 convolution, "v1.5").
+"""ResNet-18 to -152 for 224x224 images (He et al. 2016; the stride sits in the 3x3 convolution, "v1.5").
+
+The wide ones (Zagoruyko & Komodakis 2016) have a middle of twice the channels in each bottleneck.
 
 Parameter names and shapes equal torchvision's, so that its checkpoints load. With `stem="cifar"` the 7x7 stride-2
 convolution and the max-pool give way to one 3x3 convolution, for images of 32 to 64 pixels.
@@ -11,12 +13,13 @@ from torch import nn
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut."""
+    """Two 3x3 convolutions and a shortcut; never wide."""
 
     expansion = 1
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, wide: int) -> None:
         super().__init__()
+        assert wide == 1
         self.conv1 = nn.Conv2d(inputs, width, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
@@ -34,20 +37,21 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions and a shortcut; the output is four times as wide as the middle."""
+    """1x1, 3x3 and 1x1 convolutions and a shortcut; the output is 4 / `wide` times as wide as the middle."""
 
     expansion = 4
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, wide: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, width * self.expansion, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(width * self.expansion)
+        middle, outputs = width * wide, width * self.expansion
+        self.conv1 = nn.Conv2d(inputs, middle, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(middle)
+        self.conv2 = nn.Conv2d(middle, middle, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(middle)
+        self.conv3 = nn.Conv2d(middle, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = _downsample(inputs, width * self.expansion, stride)
+        self.downsample = _downsample(inputs, outputs, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -74,6 +78,7 @@ class ResNet(nn.Module):
         blocks: tuple[int, int, int, int],
         num_classes: int,
         stem: str,
+        wide: int = 1,
     ) -> None:
         super().__init__()
         small = stem == "cifar"
@@ -81,10 +86,10 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.Identity() if small else nn.MaxPool2d(3, 2, padding=1)
-        self.layer1 = _stage(block, 64, 64, blocks[0], stride=1)
-        self.layer2 = _stage(block, 64 * block.expansion, 128, blocks[1], stride=2)
-        self.layer3 = _stage(block, 128 * block.expansion, 256, blocks[2], stride=2)
-        self.layer4 = _stage(block, 256 * block.expansion, 512, blocks[3], stride=2)
+        self.layer1 = _stage(block, 64, 64, blocks[0], 1, wide)
+        self.layer2 = _stage(block, 64 * block.expansion, 128, blocks[1], 2, wide)
+        self.layer3 = _stage(block, 128 * block.expansion, 256, blocks[2], 2, wide)
+        self.layer4 = _stage(block, 256 * block.expansion, 512, blocks[3], 2, wide)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(512 * block.expansion, num_classes)
 
@@ -95,9 +100,11 @@ class ResNet(nn.Module):
         return logits
 
 
-def _stage(block: type[BasicBlock | Bottleneck], inputs: int, width: int, blocks: int, stride: int) -> nn.Sequential:
-    first = block(inputs, width, stride)
-    return nn.Sequential(first, *(block(width * block.expansion, width, 1) for _ in range(blocks - 1)))
+def _stage(
+    block: type[BasicBlock | Bottleneck], inputs: int, width: int, blocks: int, stride: int, wide: int
+) -> nn.Sequential:
+    first = block(inputs, width, stride, wide)
+    return nn.Sequential(first, *(block(width * block.expansion, width, 1, wide) for _ in range(blocks - 1)))
 
 
 def resnet18(num_classes: int, stem: str) -> nn.Module:
@@ -110,3 +117,19 @@ def resnet34(num_classes: int, stem: str) -> nn.Module:
 
 def resnet50(num_classes: int, stem: str) -> nn.Module:
     return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, stem)
+
+
+def resnet101(num_classes: int, stem: str) -> nn.Module:
+    return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, stem)
+
+
+def resnet152(num_classes: int, stem: str) -> nn.Module:
+    return ResNet(Bottleneck, (3, 8, 36, 3), num_classes, stem)
+
+
+def wide_resnet50_2(num_classes: int, stem: str) -> nn.Module:
+    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, stem, wide=2)
+
+
+def wide_resnet101_2(num_classes: int, stem: str) -> nn.Module:
+    return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, stem, wide=2)

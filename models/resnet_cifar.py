@@ -1,4 +1,4 @@
-"""ResNets for 32x32 images (He et al. 2016, section 4.2): three stages of 16, 32 and 64 channels.
+"""ResNets for 32x32 images (He et al. 2016, section 4.2): three stages of 16, 32 and 64 channels, or a multiple of it.
 
 Where the shape changes, the shortcut is a 1x1 convolution and BatchNorm (not padding), as in the networks that the
 NTK-SAP paper and the lottery-ticket papers train.
@@ -35,17 +35,17 @@ class Block(nn.Module):
 class CifarResNet(nn.Module):
     """`6n + 2` layers. Input (N, 3, H, W) with H and W divisible by 4, output (N, num_classes)."""
 
-    def __init__(self, depth: int, num_classes: int) -> None:
+    def __init__(self, depth: int, width: int, num_classes: int) -> None:
         super().__init__()
-        blocks = (depth - 2) // 6
-        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
+        blocks, first, second, third = (depth - 2) // 6, 16 * width, 32 * width, 64 * width
+        self.conv1 = nn.Conv2d(3, first, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(first)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = _stage(16, 16, blocks, stride=1)
-        self.layer2 = _stage(16, 32, blocks, stride=2)
-        self.layer3 = _stage(32, 64, blocks, stride=2)
+        self.layer1 = _stage(first, first, blocks, stride=1)
+        self.layer2 = _stage(first, second, blocks, stride=2)
+        self.layer3 = _stage(second, third, blocks, stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(64, num_classes)
+        self.fc = nn.Linear(third, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.relu(self.bn1(self.conv1(x)))
@@ -59,13 +59,6 @@ def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential
     return nn.Sequential(first, *(Block(outputs, outputs, 1) for _ in range(blocks - 1)))
 
 
-def resnet20(num_classes: int) -> nn.Module:
-    return CifarResNet(20, num_classes)
-
-
-def resnet32(num_classes: int) -> nn.Module:
-    return CifarResNet(32, num_classes)
-
-
-def resnet56(num_classes: int) -> nn.Module:
-    return CifarResNet(56, num_classes)
+def cifar_resnet(num_classes: int, depth: int, width: int) -> nn.Module:
+    """`width` multiplies the channels of every stage."""
+    return CifarResNet(depth, width, num_classes)

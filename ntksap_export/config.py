@@ -19,9 +19,9 @@ from ntksap_export.ranges import check_sparsity, read_count
 
 # Which stage a key belongs to: a stage's result stays valid as long as its keys, and those before it, are unchanged.
 PRUNE_KEYS = (
-    "model", "data", "num_classes", "image_size", "mean", "std", "stem", "seed", "method", "sparsity", "flops",
-    "params", "pattern", "scope", "min_layer_density", "round_to", "channel_sparsity", "rounds", "epsilon", "draws",
-    "score_batch_size", "score_batches", "keep_dense", "control",
+    "model", "weights_sha256", "data", "num_classes", "image_size", "mean", "std", "stem", "seed", "method", "sparsity",
+    "flops", "params", "pattern", "scope", "min_layer_density", "round_to", "channel_sparsity", "rounds", "epsilon",
+    "draws", "score_batch_size", "score_batches", "keep_dense", "control",
 )  # fmt: skip
 TRAIN_KEYS = (
     "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones",
@@ -36,7 +36,7 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "profile": PROFILE_KEYS,
 }
 # How a stage is carried out, not what comes out of it: free to change between runs of one directory.
-FREE_KEYS = ("device", "threads", "workers")
+FREE_KEYS = ("device", "threads", "workers", "weights")
 
 DEFAULT_SPARSITY = 0.9  # without any budget; n:m patterns bring their own
 # Three ways to say one thing: a flag of one of them overrules a file's other.
@@ -52,6 +52,8 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     model: str
+    weights: str | None = None
+    weights_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     data: str = "digits"
     num_classes: int | None = Field(None, ge=2)
     image_size: int | None = Field(None, ge=8, le=4096)

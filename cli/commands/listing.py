@@ -31,7 +31,7 @@ def _models() -> list[tuple[str, str]]:
             f"{entry.summary}; {entry.image_size}x{entry.image_size}{', --stem cifar' if entry.stems else ''}",
         )
         for name, entry in MODELS.items()
-    ]
+    ] + list(_FOREIGN)
 
 
 def _methods() -> list[tuple[str, str]]:
@@ -49,4 +49,9 @@ def _data() -> list[tuple[str, str]]:
     return list(describe_sources())
 
 
+_FOREIGN = (
+    ("torchvision:NAME", "a classifier of torchvision, with its own initialization; needs the extra `vision`"),
+    ("timm:NAME", "a classifier of timm, with its own initialization; needs the extra `timm`"),
+    ("package.module:factory", "your own: called with num_classes if it takes it, returns an nn.Module"),
+)
 _ROWS = {"models": _models, "methods": _methods, "data": _data}

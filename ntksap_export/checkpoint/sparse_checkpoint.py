@@ -18,6 +18,7 @@ from ntksap_export.checkpoint import encodings
 from ntksap_export.checkpoint.bits import any_bit_set
 from ntksap_export.checkpoint.container import DTYPES, Container, container_bytes, open_container, shown
 from ntksap_export.checkpoint.encodings import Decoded, Encoded, Entry, bitmask
+from ntksap_export.checkpoint.fit import check_memory, misfits
 from ntksap_export.checkpoint.provenance import Provenance
 from ntksap_export.checkpoint.size_report import SizeReport, SizeRow
 from ntksap_export.errors import CheckpointError
@@ -119,25 +120,14 @@ class SparseCheckpoint:
             CheckpointError: lists what is missing, unexpected or mis-shaped.
         """
         state = {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
-        common = [name for name in state if name in self.tensors]
-        shapes = {name: (tuple(self.tensors[name].shape), tuple(state[name].shape)) for name in common}
-        wrong = [
-            f"{shown(name)}: checkpoint {ours}, model {theirs}"
-            for name, (ours, theirs) in shapes.items()
-            if ours != theirs
-        ]
-        missing = [shown(name) for name in state if name not in self.tensors] if strict else []
-        unexpected = [shown(name) for name in self.tensors if name not in state] if strict else []
-        found = {"missing": missing, "unexpected": unexpected, "mis-shaped": wrong}
-        if faults := [f"{len(names)} {kind} ({_first(names)})" for kind, names in found.items() if names]:
+        if faults := misfits(self.tensors, state, "checkpoint", strict):
             raise CheckpointError(
-                f"checkpoint of {shown(self.provenance.architecture)} does not fit: {'; '.join(faults)}; "
+                f"checkpoint of {shown(self.provenance.architecture)} does not fit: {faults}; "
                 "build the model with the checkpoint's architecture, width and class count"
             )
-        if any(value.is_meta for value in state.values()):
-            raise CheckpointError("the model is on the meta device and holds no memory; call model.to_empty first")
+        check_memory(state)
         with torch.no_grad():
-            for name in common:
+            for name in [name for name in state if name in self.tensors]:
                 state[name].copy_(self.tensors[name])
 
     def mask_for(self, model: nn.Module) -> Mask:
@@ -222,7 +212,3 @@ def _check_names(tensors: Mapping[str, torch.Tensor], mask: Mask) -> None:
             f"two tensors would be stored under the name {shown(twice[0])}: a pruned P.weight takes P.shape, "
             "P.compressed, P.bitmask and P.row_offsets; rename one"
         )
-
-
-def _first(names: list[str], count: int = 4) -> str:
-    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ntksap_export import models
-from ntksap_export.checkpoint import Provenance, SparseCheckpoint, library_versions, load_mask
+from ntksap_export import networks
+from ntksap_export.checkpoint import (
+    Provenance,
+    SparseCheckpoint,
+    library_versions,
+    load_mask,
+    load_weights_,
+    read_weights,
+    weights_digest,
+)
 from ntksap_export.config import FREE_KEYS, RunConfig
 from ntksap_export.data import DataSet, open_data
-from ntksap_export.errors import ConfigError, RunDirectoryError
+from ntksap_export.errors import CheckpointError, RunDirectoryError
 from ntksap_export.masks import Mask, split_pattern
 from ntksap_export.pipeline.ranks import own_device
 from ntksap_export.pipeline.run_dir import RunDir
@@ -49,9 +58,27 @@ class Context:
         assert size is not None
         return (3, size, size)
 
+    def architecture(self) -> nn.Module:
+        """The model with all its channels and with some weights, on the CPU; `--weights` is not read."""
+        return networks.build(**self.model_arguments, seed=self.config.seed)
+
     def build_dense(self) -> nn.Module:
-        """The model at its initialization, with all its channels, on the CPU."""
-        return models.build(**self.model_arguments, seed=self.config.seed)
+        """The model at its initialization, drawn or from `--weights`, with all its channels, on the CPU.
+
+        Raises:
+            CheckpointError: the file of weights is not there any more, changed, or does not fit.
+        """
+        model = self.architecture()
+        if self.config.weights is not None:
+            load_weights_(model, self._weights, self.config.weights)
+        return model
+
+    @cached_property
+    def _weights(self) -> dict[str, torch.Tensor]:
+        path = Path(str(self.config.weights))
+        if self.config.weights_sha256 not in (None, weights_digest(path)):
+            raise CheckpointError(f"weights '{path}' are not those that this run was begun with; put them back")
+        return read_weights(path)
 
     def build(self) -> nn.Module:
         """The model at its initialization, without the channels that the run removed."""
@@ -61,7 +88,7 @@ class Context:
         """The model that training starts from: its initialization, or with `control reinit` another draw of it."""
         if self.config.control != "reinit":
             return self.build()
-        return self._without_removed(models.build(**self.model_arguments, seed=reinit_seed(self.config.seed)))
+        return self._without_removed(networks.build(**self.model_arguments, seed=reinit_seed(self.config.seed)))
 
     def channel_plan(self) -> ChannelPlan | None:
         """Which channels the prune stage kept, where it removed whole channels.
@@ -80,7 +107,7 @@ class Context:
 
     @property
     def model_arguments(self) -> dict[str, Any]:
-        """What names the architecture, for `models.build`."""
+        """What names the architecture, for `networks.build`."""
         classes = self.config.num_classes
         assert classes is not None
         return {"name": self.config.model, "num_classes": classes, "stem": self.config.stem}
@@ -120,7 +147,7 @@ class Context:
         if not path.is_file():
             raise RunDirectoryError(f"'{self.run.path}' has no mask.safetensors; run `ntksap prune` first")
         mask, _ = load_mask(path)
-        mask.check_fits(self.build())
+        mask.check_fits(self._without_removed(self.architecture()))
         return mask
 
     def trained(self) -> tuple[nn.Module, Mask]:
@@ -134,7 +161,7 @@ class Context:
         if not path.is_file():
             raise RunDirectoryError(f"'{self.run.path}' has no model.safetensors; run `ntksap train` first")
         checkpoint = SparseCheckpoint.load(path)
-        model = self.build()
+        model = self._without_removed(self.architecture())
         checkpoint.restore_(model)
         return model.eval(), checkpoint.mask
 
@@ -151,18 +178,22 @@ class Context:
         )
 
 
-def check_network(context: Context) -> None:
-    """Fail early on what would fail late: the device, the model's arguments, the size of its input.
+def check_network(context: Context, starts: bool = True) -> None:
+    """Fail early on what would fail late: the device, the model, the size of its input, the weights it starts from.
+
+    Args:
+        context: of the run.
+        starts: whether the model's initialization is needed; what a later stage takes up was trained already.
 
     Raises:
-        UnavailableError: no such device.
+        UnavailableError: no such device, or the model's library is not installed.
         ConfigError: the model cannot be built so, or cannot take such an image.
+        CheckpointError: `--weights` cannot be read, or do not fit.
     """
     from ntksap_export.masks import layer_costs
 
     _ = context.device
-    try:
-        model = context.build_dense()
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    model = networks.check_network(**context.model_arguments, shape=context.shape, seed=context.config.seed)
     layer_costs(model, context.shape)
+    if starts:
+        context.build_dense()

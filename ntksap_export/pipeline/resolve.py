@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from ntksap_export import models
+from ntksap_export import networks
+from ntksap_export.checkpoint import weights_digest
 from ntksap_export.config import DEFAULT_SPARSITY, RunConfig
 from ntksap_export.data import Peek, peek
-from ntksap_export.errors import ConfigError, DataError
+from ntksap_export.errors import CheckpointError, ConfigError, DataError
 from ntksap_export.masks import split_pattern
 from ntksap_export.profiling.profile import default_threads
 from ntksap_export.pruning import SCORERS, make_scorer
@@ -25,12 +27,11 @@ def resolve(config: RunConfig) -> tuple[RunConfig, Peek]:
 
     Raises:
         ConfigError: an unknown model or method, or values that do not go together.
+        UnavailableError: the model's library is not installed.
+        CheckpointError: the file of weights is not there, or not the one that was named by its digest.
         DataError: the data cannot be used, or have another number of classes.
     """
-    try:
-        entry = models.info(config.model)
-    except models.UnknownModelError as error:
-        raise ConfigError(str(error)) from None
+    entry = networks.info(config.model)
     look = peek(config.data)
     classes = len(look.classes)
     if config.num_classes not in (None, classes):
@@ -39,11 +40,20 @@ def resolve(config: RunConfig) -> tuple[RunConfig, Peek]:
             "Leave --num-classes away to take the data's"
         )
     size = config.image_size or _image_size(config.data, look, entry)
+    if entry.fixed_size and size != entry.image_size:
+        raise ConfigError(
+            f"{config.model} takes images of {entry.image_size}x{entry.image_size}; got --image-size {size}. "
+            "Leave it away"
+        )
     if config.stem == "imagenet" and not entry.stems:
         raise ConfigError(f"{config.model} has no imagenet stem; leave --stem away")
     defaults: dict[str, Any] = dict(_DIGITS if config.data == "digits" else _REAL)
     if size > _LARGE_SIDE:
         defaults["score_batch_size"] = _LARGE_SCORE_BATCH
+    if config.weights is not None:
+        defaults["weights_sha256"] = _digest(config)
+    elif config.weights_sha256 is not None:
+        raise ConfigError("weights-sha256 says which file --weights must be; give --weights too")
     defaults |= {
         "num_classes": classes,
         "image_size": size,
@@ -61,7 +71,20 @@ def resolve(config: RunConfig) -> tuple[RunConfig, Peek]:
     return config.with_values(**missing), look
 
 
-def _image_size(data: str, look: Peek, entry: models.ModelInfo) -> int:
+def _digest(config: RunConfig) -> str:
+    assert config.weights is not None
+    digest = weights_digest(Path(config.weights))
+    if config.weights_sha256 not in (None, digest):
+        raise CheckpointError(
+            f"weights '{config.weights}' have SHA-256 {digest[:12]}..., "
+            f"{str(config.weights_sha256)[:12]}... was asked for"
+        )
+    return digest
+
+
+def _image_size(data: str, look: Peek, entry: networks.NetworkInfo) -> int:
     if data == "digits":
-        return 64 if entry.stems else entry.image_size
+        return entry.sample_size
+    if entry.fixed_size:
+        return entry.image_size
     return look.own_size if look.own_size is not None and look.own_size <= 96 else entry.image_size

@@ -111,7 +111,7 @@ def run_stage(
     config = make_config({**stored, **changes})
     run.check(config, (stage,), overwrite)
     context = Context(config, run, progress or Silent(), _data_name(run), command)
-    check_network(context)
+    check_network(context, starts=stage == "train")
     with run.locked():
         _walk(context, (stage,), again=stage != "train")
     return out

@@ -191,7 +191,7 @@ def _dense_graph(context: Context, graph: Graph, removed: bool) -> Graph:
     """The baseline: the network with all its channels and random weights in place of zeros."""
     if not removed:
         return dense_twin(graph)
-    model = context.build_dense().eval()
+    model = context.architecture().eval()
     dense, _ = optimize(export_graph(model, torch.randn(2, *context.shape), opset=context.config.opset))
     return dense
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class Variant:
     Attributes:
         name: `sparse`, `dense`, ...
         graph: its ONNX file, or None.
-        model: arguments of `models.build`, or None when there is no torch model.
+        model: arguments of `networks.build`, or None when there is no torch model.
         checkpoint: its weights; None leaves the random ones.
         shape: (C, H, W).
         channels: the channels.json of a network without some of its channels.
@@ -158,8 +159,13 @@ def _spec(variant: Variant, cell: Mapping[str, Any]) -> dict[str, Any]:
             raise CellError("an ONNX file has no torch model; profile the run directory instead")
         checkpoint = str(variant.checkpoint) if variant.checkpoint else None
         channels = str(variant.channels) if variant.channels else None
+        from ntksap_export import networks
+
+        # The user's own code must be found there as it was here.
+        path = {"sys_path": list(sys.path)} if networks.is_own(str(variant.model["name"])) else {}
         return {
             **common,
+            **path,
             "model": dict(variant.model),
             "checkpoint": checkpoint,
             "channels": channels,

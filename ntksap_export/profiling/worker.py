@@ -12,6 +12,7 @@ A failure is one line {"error": "..."}. Nothing is imported that the cell does n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -42,23 +43,26 @@ def main() -> None:
 
 def _serve(spec: dict[str, Any]) -> None:
     pinned = _pin(spec["threads"]) if spec["device"] == "cpu" else []
-    _import_backend(spec)
-    baseline = rss_bytes()
-    session, shape = _open(spec)
-    loaded = rss_bytes()
-    resettable = reset_peak()
-    images = np.random.default_rng(0).standard_normal((spec["batch"], *shape), dtype=np.float32)
-    call = session.bind(images)
-    timed = _cuda_timed(call) if spec["backend"] == "torch" and spec["device"] == "cuda" else None
-    warmup = warm_up(call)
+    with _no_answer():
+        _import_backend(spec)
+        baseline = rss_bytes()
+        session, shape = _open(spec)
+        loaded = rss_bytes()
+        resettable = reset_peak()
+        images = np.random.default_rng(0).standard_normal((spec["batch"], *shape), dtype=np.float32)
+        call = session.bind(images)
+        timed = _cuda_timed(call) if spec["backend"] == "torch" and spec["device"] == "cuda" else None
+        warmup = warm_up(call)
     _answer({"ready": {"warmup_runs": warmup, "options": {**session.options, "pinned_cpus": pinned}}})
     for line in sys.stdin:
         order = json.loads(line)
         if "stop" in order:
             break
-        call()  # whatever the other process left in the caches is not timed
-        runs = timed or (lambda seconds, at_least: timed_runs(call, seconds, at_least=at_least))
-        _answer({"times_ms": runs(order["run"], order["at_least"])})
+        with _no_answer():
+            call()  # whatever the other process left in the caches is not timed
+            runs = timed or (lambda seconds, at_least: timed_runs(call, seconds, at_least=at_least))
+            times = runs(order["run"], order["at_least"])
+        _answer({"times_ms": times})
     peak = peak_rss_bytes()
     memory = {
         "method": "VmHWM, reset after loading" if resettable else "VmHWM since the start of the process",
@@ -68,6 +72,11 @@ def _serve(spec: dict[str, Any]) -> None:
         "run_peak_delta_bytes": peak - loaded,
     }
     _answer({"memory": {**memory, **_cuda_memory(spec)}})
+
+
+def _no_answer() -> contextlib.AbstractContextManager[object]:
+    """Within it, what somebody's network prints goes to standard error."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def _pin(threads: int) -> list[int]:
@@ -83,9 +92,12 @@ def _pin(threads: int) -> list[int]:
 def _import_backend(spec: dict[str, Any]) -> None:
     if spec["backend"] == "torch":
         import ntksap_export.checkpoint
-        import ntksap_export.models
         import ntksap_export.runtime.eager
+        from ntksap_export import networks
 
+        if "sys_path" in spec:
+            sys.path[:] = spec["sys_path"]
+        networks.load(spec["model"]["name"])
         return
     import ntksap_export.runtime.ort  # noqa: F401
 
@@ -102,12 +114,12 @@ def _open(spec: dict[str, Any]) -> tuple[Session, tuple[int, int, int]]:
 def _open_torch(spec: dict[str, Any]) -> Session:
     import torch
 
-    from ntksap_export import models
+    from ntksap_export import networks
     from ntksap_export.checkpoint import SparseCheckpoint
     from ntksap_export.runtime.eager import TorchSession
 
     torch.set_num_threads(spec["threads"])
-    model = models.build(**spec["model"])
+    model = networks.build(**spec["model"])
     if spec.get("channels"):
         from ntksap_export.pruning import ChannelPlan
 

@@ -65,6 +65,7 @@ def run_rows(data: ReportInput) -> Rows:
     flop_density = at(table, "flop_density")
     rows = [
         ("model", plain(at(config, "architecture"))),
+        ("starts from", _weights_words(data)),
         ("classes", plain(at(config, "num_classes"))),
         ("input (C, H, W)", plain(at(config, "pretrained_cfg", "input_size"))),
         ("data", _data_words(data)),
@@ -112,6 +113,11 @@ def _data_words(data: ReportInput) -> str:
     amounts = f"{count(at(source, 'train_images'))} to train, {count(at(source, 'val_images'))} to validate"
     embedded = " (comes with the package)" if at(source, "embedded") else ""
     return f"{at(source, 'name', default='unnamed')}{embedded}: {amounts}"
+
+
+def _weights_words(data: ReportInput) -> str:
+    digest = flag(data, "weights-sha256")
+    return ABSENT if digest is None else f"weights of a file, SHA-256 {str(digest)[:12]}"
 
 
 def flag_rows(data: ReportInput) -> Rows:

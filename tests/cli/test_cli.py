@@ -378,7 +378,8 @@ def test_defaults_in_the_help_are_those_of_the_configuration() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["prune-train-export", "--help"], ["inspect", "--help"], ["--version"]]
+    "arguments",
+    [["--help"], ["prune-train-export", "--help"], ["inspect", "--help"], ["--version"], ["list", "models"]],
 )
 def test_help_loads_no_torch(arguments: list[str]) -> None:
     code = (
