@@ -268,5 +268,5 @@ def _sizes(context: Context) -> dict[str, int]:
     path = context.run.path
     dense = describe(path / "model.safetensors").dense_bytes
     if context.channel_plan() is not None:
-        dense = sum(value.numel() * value.element_size() for value in context.build_dense().state_dict().values())
+        dense = sum(value.numel() * value.element_size() for value in context.architecture().state_dict().values())
     return {"dense checkpoint (computed)": dense, **_file_sizes(path)}
