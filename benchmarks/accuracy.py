@@ -69,8 +69,8 @@ def row(name: str, directory: Path) -> dict[str, Any] | None:
     return {
         "job": name,
         "setting": name.rsplit("-seed", 1)[0],
-        "final_accuracy": metrics["epochs"][-1]["val_accuracy"],
-        "epochs": metrics["epochs"],
+        "final_accuracy": metrics["final"]["val_accuracy"],
+        "history": metrics["history"],
         "density": mask["table"]["density"],
         "flop_density": mask["table"]["flop_density"],
         "collapsed_layers": mask["health"]["collapsed_layers"],
