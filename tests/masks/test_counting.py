@@ -62,7 +62,8 @@ def test_costs_of_known_networks(name: str, size: int, gmacs: float) -> None:
 def test_costs_name_what_a_mask_names(name: str) -> None:
     model = models.build(name, num_classes=10, stem="auto")
 
-    costs = layer_costs(model, (3, 64, 64))
+    size = models.info(name).image_size
+    costs = layer_costs(model, (3, size, size))
 
     assert {key: kept.numel() for key, kept in Mask.dense(model).items()} == {cost.name: cost.weights for cost in costs}
 
