@@ -24,9 +24,9 @@ class Moves(NamedTuple):
     columns: torch.Tensor
     mirrored: torch.Tensor
 
-    def part(self, start: int, stop: int) -> Moves:
-        """The moves of images `start` to `stop`."""
-        return Moves(self.rows[start:stop], self.columns[start:stop], self.mirrored[start:stop])
+    def part(self, places: slice) -> Moves:
+        """The moves of the images at these places of the epoch's order."""
+        return Moves(self.rows[places], self.columns[places], self.mirrored[places])
 
 
 def generator(key: str) -> torch.Generator:

@@ -9,6 +9,7 @@ import torch
 
 from ntksap_export.data.augment import draw_moves, generator, move, normalize
 from ntksap_export.data.memory import MemorySource
+from ntksap_export.data.plan import Plan
 from ntksap_export.data.sources import DataSet, Source, open_data
 from ntksap_export.data.spec import DataSpec
 from ntksap_export.data.stream import Batch
@@ -19,25 +20,26 @@ class Loader:
     """Iterates over the batches of one epoch: float32 (N, 3, S, S) normalized and int64 (N,), on `device`.
 
     Order and augmentation depend on (seed, epoch, train) alone. No global random state is read or changed, so
-    a resumed run that says `set_epoch(7)` sees epoch 7 as it was. Without `set_epoch` every pass is epoch 0.
+    a resumed run that says `set_epoch(7)` sees epoch 7 as it was, and `batches(40)` goes on at its batch 40.
+    Without `set_epoch` every pass is epoch 0.
 
-    In training the last batch is dropped if it would be a single image, which BatchNorm cannot normalize
-    (unless the batch size, or the data set, is 1). Otherwise every image appears once an epoch. Validation
-    is in order.
+    Of several processes each makes a loader with its own `part`; how `Plan` says. In training a last batch too small
+    for BatchNorm is dropped; otherwise every image appears once an epoch. Validation is in order.
 
     Args:
         source: the images.
         spec: what they are.
-        batch_size: images per batch, at least 1.
+        batch_size: images per batch over all processes, at least 1.
         train: whether to shuffle.
         seed: any whole number.
         device: where batches are wanted; decoded images are moved there once.
         augment: whether to do what `spec.augment` says.
         memory_format: `torch.channels_last` or `torch.contiguous_format`.
+        part: this process's rank and the number of processes.
 
     Raises:
-        ConfigError: a batch size below 1.
-        DataError: while iterating, an image that cannot be decoded.
+        ConfigError: a batch size below 1, or one that cannot be divided over the processes.
+        DataError: too few images for so many processes; while iterating, an image that cannot be decoded.
     """
 
     def __init__(
@@ -51,14 +53,14 @@ class Loader:
         device: torch.device | str = "cpu",
         augment: bool = False,
         memory_format: torch.memory_format = torch.contiguous_format,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
-        if batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1; got {batch_size}. 128 is usual")
         self.source = source
         self.spec = spec
         self.batch_size = batch_size
         self.train = train
         self.device = torch.device(device)
+        self._plan = Plan(len(source), batch_size, train, part)
         self._seed = seed
         self._epoch = 0
         self._augment = spec.augment if augment else "none"
@@ -66,30 +68,34 @@ class Loader:
         self._resident: MemorySource | None = None  # the decoded images on the device
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self.source), self.batch_size)
-        single = self.train and rest == 1 and full > 0
-        return full + (rest > 0 and not single)
+        return len(self._plan)
+
+    def global_images(self, number: int) -> int:
+        """How many images batch `number` of this loader has over all processes; a validation batch is whole in one."""
+        return self._plan.images(number)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next pass goes through: 0, 1, ..."""
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[Batch]:
+        return self.batches()
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """The batches of the epoch from number `start` on, as a full pass has them; those before are not decoded."""
         key = f"{self._seed}/{self._epoch}/{'train' if self.train else 'val'}"
         count = len(self.source)
         order = torch.arange(count)
         if self.train:
             order = torch.randperm(count, generator=generator(f"{key}/order"))
         moves = draw_moves(self._augment, count, self.spec.image_size, f"{key}/moves", self.device)
-        plan = torch.split(order, self.batch_size)[: len(self)]
-        start = 0
-        for images, labels in self._raw(plan, f"{key}/crop"):
-            stop = start + len(images)
+        plan = [self._plan.places(number) for number in range(start, len(self))]
+        raw = self._raw([order[places] for places in plan], f"{key}/crop")
+        for places, (images, labels) in zip(plan, raw, strict=True):
             if moves is not None:
-                images = move(images, moves.part(start, stop))
+                images = move(images, moves.part(places))
             ready = normalize(images, self.spec.mean, self.spec.std)
             yield ready.contiguous(memory_format=self._memory_format), labels
-            start = stop
 
     def _raw(self, plan: Sequence[torch.Tensor], crop_key: str) -> Iterator[Batch]:
         """The bytes and labels of each batch, on the device."""
@@ -128,18 +134,21 @@ def make_loaders(
     seed: int = 0,
     device: torch.device | str = "cpu",
     memory_format: torch.memory_format = torch.contiguous_format,
+    part: tuple[int, int] = (0, 1),
 ) -> Loaders:
     """Make the two loaders of an open data set.
 
     Args:
         dataset: from `open_data`.
-        batch_size: images per batch, at least 1.
+        batch_size: images per batch over all processes, at least 1.
         seed: of order and augmentation.
         device: where batches are wanted.
         memory_format: of the images.
+        part: this process's rank and the number of processes.
 
     Raises:
-        ConfigError: a batch size below 1.
+        ConfigError: a batch size below 1, or one that cannot be divided over the processes.
+        DataError: too few training images for so many processes.
     """
     spec = dataset.spec
     train = Loader(
@@ -151,8 +160,11 @@ def make_loaders(
         device=device,
         augment=True,
         memory_format=memory_format,
+        part=part,
     )
-    val = Loader(dataset.val, spec, batch_size, train=False, seed=seed, device=device, memory_format=memory_format)
+    val = Loader(
+        dataset.val, spec, batch_size, train=False, seed=seed, device=device, memory_format=memory_format, part=part
+    )
     return Loaders(spec, train, val)
 
 
@@ -170,6 +182,7 @@ def loaders(
     on_progress: Callable[[int, int], None] | None = None,
     workers: int = 0,
     memory_format: torch.memory_format = torch.contiguous_format,
+    part: tuple[int, int] = (0, 1),
 ) -> Loaders:
     """Open a data set and make its loaders: `train(model, mask, data.loaders("digits"), config)`.
 
@@ -185,7 +198,7 @@ def loaders(
         on_progress=on_progress,
         workers=workers,
     )
-    return make_loaders(dataset, batch_size, seed, device, memory_format)
+    return make_loaders(dataset, batch_size, seed, device, memory_format, part)
 
 
 def sample_images(data: DataSet | Loaders, count: int) -> torch.Tensor:
