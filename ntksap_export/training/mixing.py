@@ -90,7 +90,7 @@ def _beta(alpha: float, random: torch.Generator) -> float:
     """A draw of Beta(alpha, alpha): one of two gamma draws over their sum."""
     draws = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64), generator=random)
     first, second = draws.tolist()
-    if first + second == 0.0:  # an alpha so small that both underflow: then the share is 0 or 1
+    if first == second:  # an alpha so small that both are the smallest number there is: then the share is 0 or 1
         return float(torch.randint(2, (), generator=random))
     return float(first / (first + second))
 
