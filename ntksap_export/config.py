@@ -26,6 +26,7 @@ PRUNE_KEYS = (
 TRAIN_KEYS = (
     "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones",
     "warmup_epochs", "label_smoothing", "augment", "precision",
+    "decay_norms", "gamma", "clip_norm", "mixup", "cutmix", "ema", "rescale_init",
 )  # fmt: skip
 EXPORT_KEYS = ("opset", "atol", "rtol")
 PROFILE_KEYS = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
@@ -84,15 +85,22 @@ class RunConfig(BaseModel):
 
     epochs: int | None = Field(None, ge=1)
     batch_size: int | None = Field(None, ge=2)
-    optimizer: Literal["sgd"] = "sgd"
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float | None = Field(None, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = True
     weight_decay: float = Field(5e-4, ge=0)
-    schedule: Literal["cosine", "step"] = "cosine"
+    decay_norms: bool = True
+    schedule: Literal["cosine", "step", "linear", "constant"] = "cosine"
     milestones: tuple[float, ...] = (0.5, 0.75)
+    gamma: float = Field(0.1, gt=0, le=1)
     warmup_epochs: float = Field(0.5, ge=0)
+    clip_norm: float | None = Field(None, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    mixup: float = Field(0.0, ge=0)
+    cutmix: float = Field(0.0, ge=0)
+    ema: float = Field(0.0, ge=0, lt=1)
+    rescale_init: bool = False
     augment: Literal["auto", "none", "shift", "crop-flip", "resized-crop"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
@@ -231,6 +239,8 @@ def _check_together(config: RunConfig) -> None:
         raise ConfigError(f"std must be above 0; got {config.std}")
     if any(not 0 < at < 1 for at in config.milestones):
         raise ConfigError(f"milestones are shares of the epochs, in (0, 1); got {config.milestones}")
+    if config.rescale_init and config.weights is not None:
+        raise ConfigError("--rescale-init rescales drawn weights, and --weights are not drawn; leave one of them away")
     for name in ("profile_batch", "profile_threads"):
         numbers = getattr(config, name)
         if numbers is not None and (not numbers or min(numbers) < 1):

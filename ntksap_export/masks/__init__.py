@@ -1,6 +1,6 @@
 """Masks: which weights live, how many, and whether the network that is left can still learn."""
 
-from ntksap_export.masks.counting import LayerCost, LayerRow, MaskTable, layer_costs, mask_table
+from ntksap_export.masks.counting import LayerCost, LayerRow, MaskTable, fan_in, layer_costs, mask_table
 from ntksap_export.masks.health import MaskHealth, mask_health
 from ntksap_export.masks.mask import Mask, prunable_names
 from ntksap_export.masks.patterns import Block, NofM, Pattern, Unstructured, parse_pattern, split_pattern
@@ -17,6 +17,7 @@ __all__ = [
     "NofM",
     "Pattern",
     "Unstructured",
+    "fan_in",
     "format_channels",
     "format_health",
     "format_table",

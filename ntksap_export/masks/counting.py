@@ -66,6 +66,11 @@ class MaskTable:
     theoretical_speedup: float
 
 
+def fan_in(mask: Mask) -> dict[str, torch.Tensor]:
+    """Name of a weight -> how many inputs each of its outputs still has, int64 (out,), on the mask's device."""
+    return {name: kept.flatten(1).sum(1) for name, kept in mask.items()}
+
+
 def layer_costs(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[LayerCost, ...]:
     """Count every Conv2d and Linear of `model` for one image, on the meta device: no arithmetic, no memory.
 

@@ -28,7 +28,7 @@ from ntksap_export.pipeline.ranks import own_device
 from ntksap_export.pipeline.run_dir import RunDir
 from ntksap_export.progress import Progress
 from ntksap_export.pruning import ChannelPlan, reinit_seed
-from ntksap_export.training import resolve_device
+from ntksap_export.training import rescale_init_, resolve_device
 
 CHANNELS = "channels.json"
 
@@ -87,8 +87,14 @@ class Context:
     def build_to_train(self) -> nn.Module:
         """The model that training starts from: its initialization, or with `control reinit` another draw of it."""
         if self.config.control != "reinit":
-            return self.build()
-        return self._without_removed(networks.build(**self.model_arguments, seed=reinit_seed(self.config.seed)))
+            dense = self.build_dense()
+        else:
+            dense = networks.build(**self.model_arguments, seed=reinit_seed(self.config.seed))
+        model = self._without_removed(dense)
+        if self.config.rescale_init:
+            drawn = {name: weight[0].numel() for name, weight in dense.named_parameters() if weight.ndim > 1}
+            rescale_init_(model, self.mask(), drawn)
+        return model
 
     def channel_plan(self) -> ChannelPlan | None:
         """Which channels the prune stage kept, where it removed whole channels.

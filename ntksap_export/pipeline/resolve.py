@@ -17,6 +17,7 @@ from ntksap_export.pruning import SCORERS, make_scorer
 # A few minutes on two cores for the embedded sample; a modest schedule for real data. --epochs and --lr overrule.
 _DIGITS = {"epochs": 5, "batch_size": 32, "lr": 0.01, "score_batch_size": 32}
 _REAL = {"epochs": 30, "batch_size": 128, "lr": 0.1, "score_batch_size": 100}
+_ADAMW_LR = 1e-3
 _LARGE_SIDE = 64
 _IMAGES_PER_CLASS = 10  # for methods that read data, as SynFlow's and NTK-SAP's comparisons have it
 _LARGE_SCORE_BATCH = 16
@@ -48,6 +49,8 @@ def resolve(config: RunConfig) -> tuple[RunConfig, Peek]:
     if config.stem == "imagenet" and not entry.stems:
         raise ConfigError(f"{config.model} has no imagenet stem; leave --stem away")
     defaults: dict[str, Any] = dict(_DIGITS if config.data == "digits" else _REAL)
+    if config.optimizer == "adamw":
+        defaults["lr"] = _ADAMW_LR
     if size > _LARGE_SIDE:
         defaults["score_batch_size"] = _LARGE_SCORE_BATCH
     if config.weights is not None:

@@ -24,7 +24,7 @@ from ntksap_export.report import ReportInput, render_card, render_html
 from ntksap_export.runtime.eager import TorchSession
 from ntksap_export.runtime.ort import OrtSession
 from ntksap_export.runtime.parity import check_parity
-from ntksap_export.training import EpochRow, TrainConfig, resolve_precision, train
+from ntksap_export.training import EpochRow, resolve_precision, train, train_config
 
 PARITY_BATCHES = (1, 7)
 
@@ -74,22 +74,8 @@ def run_train(context: Context) -> tuple[str, ...]:
     mask = context.mask()
     data = context.data()
     write_json(run.file("config.json"), config_json(context, data.spec))
-    assert config.epochs is not None
     assert config.batch_size is not None
-    assert config.lr is not None
     loaders = make_loaders(data, config.batch_size, config.seed, context.device, memory_format=torch.channels_last)
-    settings = TrainConfig(
-        epochs=config.epochs,
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-        weight_decay=config.weight_decay,
-        schedule=config.schedule,
-        milestones=config.milestones,
-        warmup_epochs=config.warmup_epochs,
-        label_smoothing=config.label_smoothing,
-        precision=config.precision,
-    )
     model = context.build_to_train().to(context.device)
     rows: list[EpochRow] = []
 
@@ -109,7 +95,7 @@ def run_train(context: Context) -> tuple[str, ...]:
         model,
         mask,
         loaders,
-        settings,
+        train_config(config),
         state_path=run.training_state,
         fingerprint=mask.digest(),
         progress=context.progress,

@@ -26,8 +26,13 @@ class _Removable(Protocol):
 class PrunedHandle:
     """What `keep_pruned` set up on an optimizer; as a context manager it lasts as long as the block."""
 
-    def __init__(self, *handles: _Removable) -> None:
+    def __init__(self, factors: _Factors, *handles: _Removable) -> None:
+        self._factors = factors
         self._handles = handles
+
+    def mask_gradients_(self) -> None:
+        """Zero the gradients of pruned weights now, for what looks at them before the step."""
+        _mask_gradients_(self._factors)
 
     def remove(self) -> None:
         """Let the weights go."""
@@ -55,8 +60,8 @@ def keep_pruned(optimizer: torch.optim.Optimizer, model: nn.Module, mask: Mask) 
     `model.load_state_dict` call `mask.apply_(model)`.
 
     Averaged weights (`torch.optim.swa_utils.AveragedModel`, EMA) of masked weights are masked: make the copy after this
-    call. Gradient clipping before the step sees the gradients of pruned weights as well; an infinite one makes its
-    weight NaN, as it would a living one, unless a `GradScaler` skips the step.
+    call. Gradient clipping before the step sees the gradients of pruned weights as well, unless `clip_norm_` does it;
+    an infinite one makes its weight NaN, as it would a living one, unless a `GradScaler` skips the step.
 
     Args:
         optimizer: holds `model`'s parameters, or some of them.
@@ -95,7 +100,7 @@ def keep_pruned(optimizer: torch.optim.Optimizer, model: nn.Module, mask: Mask) 
     ]
     if type(optimizer) not in _LEAVE_ZEROS:
         handles.append(optimizer.register_step_post_hook(repair))
-    return PrunedHandle(*handles)
+    return PrunedHandle(factors, *handles)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

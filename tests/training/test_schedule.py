@@ -51,6 +51,41 @@ def test_steps_divide_by_ten_at_each_milestone() -> None:
     assert [1.0] * 4 + [0.1] * 2 + [0.01] * 2 == pytest.approx(rates(config, 2))
 
 
+def test_the_factor_of_the_steps_can_be_chosen() -> None:
+    config = TrainConfig(epochs=4, lr=1.0, warmup_epochs=0, schedule="step", milestones=(0.25, 0.5), gamma=0.2)
+
+    assert [1.0] * 2 + [0.2] * 2 + [0.04] * 4 == pytest.approx(rates(config, 2))
+
+
+def test_linear_is_a_triangle_from_zero_to_zero() -> None:
+    config = TrainConfig(epochs=4, lr=0.6, warmup_epochs=1, schedule="linear")
+
+    up, down = [0.2, 0.4, 0.6], [0.6 * (9 - step) / 9 for step in range(9)]
+    assert up + down == pytest.approx(rates(config, 3))
+
+
+def test_constant_stays_at_the_peak_after_the_warm_up() -> None:
+    config = TrainConfig(epochs=3, lr=0.6, warmup_epochs=1, schedule="constant")
+
+    assert [0.3, 0.6, 0.6, 0.6, 0.6, 0.6] == pytest.approx(rates(config, 2))
+
+
+@pytest.mark.parametrize(
+    ("share", "epoch", "epochs"),
+    [(0.375, 60, 160), (0.75, 120, 160), (0.3333333, 30, 90), (0.6666666, 60, 90), (0.8888888, 80, 90)],
+)
+@pytest.mark.parametrize("steps", [391, 5004])
+def test_a_share_of_the_epochs_falls_on_the_first_step_of_its_epoch(
+    share: float, epoch: int, epochs: int, steps: int
+) -> None:
+    config = TrainConfig(epochs=epochs, lr=1.0, warmup_epochs=0, schedule="step", milestones=(share,))
+
+    assert (1.0, 0.1) == (
+        learning_rate(config, epoch * steps - 1, steps),
+        learning_rate(config, epoch * steps, steps),
+    )
+
+
 def test_a_warm_up_longer_than_training_stays_below_the_peak() -> None:
     values = rates(TrainConfig(epochs=2, lr=1.0, warmup_epochs=4), 4)
 
