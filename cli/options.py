@@ -84,7 +84,19 @@ FLAGS: dict[str, Flag] = {
     "ema": Flag(float, "Decay per step of averaged weights, 0.999 say; 0 off. Default: 0", panel="Train"),
     "rescale_init": Flag(bool, "Scale drawn weights to the fan-in that the mask leaves. Default: no", panel="Train"),
     "augment": Flag(str, "auto, none, shift, crop-flip or resized-crop. Default: auto", panel="Train"),
-    "precision": Flag(str, "fp32, bf16, or auto: bf16 where the hardware is fast at it. Default: auto", panel="Train"),
+    "precision": Flag(
+        str, "fp32, bf16, fp16, or auto: bf16 where the hardware is fast at it. Default: auto", panel="Train"
+    ),
+    "accumulate": Flag(int, "Micro-batches of a step, where a batch needs too much memory. Default: 1", panel="Train"),
+    "sync_bn": Flag(bool, "Several processes: BatchNorm over all of them. Default: yes", panel="Train"),
+    "compile": Flag(
+        str, "torch.compile: none, default, reduce-overhead (CUDA graphs) or max-autotune. Default: none",
+        panel="Train",
+    ),
+    "checkpoint_minutes": Flag(
+        float, "Minutes between two saves within an epoch; each epoch is saved besides. Default: 10", panel="Train"
+    ),
+    "keep_checkpoints": Flag(int, "How many of the last saved states stay, and the best. Default: 2", panel="Train"),
     "opset": Flag(int, "ONNX opset, 18 to 23. Default: 20", panel="Export"),
     "atol": Flag(float, "Parity: absolute tolerance of a logit. Default: 1e-5", panel="Export"),
     "rtol": Flag(float, "Parity: tolerance as a share of the largest logit. Default: 1e-4", panel="Export"),
@@ -105,7 +117,7 @@ PRUNE = (
 TRAIN = (
     "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "decay_norms", "schedule",
     "milestones", "gamma", "warmup_epochs", "clip_norm", "label_smoothing", "mixup", "cutmix", "ema", "rescale_init",
-    "augment", "precision",
+    "augment", "precision", "accumulate", "sync_bn", "compile", "checkpoint_minutes", "keep_checkpoints",
 )  # fmt: skip
 EXPORT = ("opset", "atol", "rtol")
 PROFILE = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")

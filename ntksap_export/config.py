@@ -25,7 +25,7 @@ PRUNE_KEYS = (
 )  # fmt: skip
 TRAIN_KEYS = (
     "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones",
-    "warmup_epochs", "label_smoothing", "augment", "precision",
+    "warmup_epochs", "label_smoothing", "augment", "precision", "accumulate", "sync_bn",
     "decay_norms", "gamma", "clip_norm", "mixup", "cutmix", "ema", "rescale_init",
 )  # fmt: skip
 EXPORT_KEYS = ("opset", "atol", "rtol")
@@ -37,7 +37,9 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "profile": PROFILE_KEYS,
 }
 # How a stage is carried out, not what comes out of it: free to change between runs of one directory.
-FREE_KEYS = ("device", "threads", "workers", "weights")
+FREE_KEYS = (
+    "device", "threads", "workers", "weights", "compile", "checkpoint_minutes", "keep_checkpoints",
+)  # fmt: skip
 
 DEFAULT_SPARSITY = 0.9  # without any budget; n:m patterns bring their own
 # Three ways to say one thing: a flag of one of them overrules a file's other.
@@ -102,7 +104,12 @@ class RunConfig(BaseModel):
     ema: float = Field(0.0, ge=0, lt=1)
     rescale_init: bool = False
     augment: Literal["auto", "none", "shift", "crop-flip", "resized-crop"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    accumulate: int = Field(1, ge=1)
+    sync_bn: bool = True
+    compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = "none"
+    checkpoint_minutes: float = Field(10.0, gt=0)
+    keep_checkpoints: int = Field(2, ge=1)
 
     opset: int = Field(20, ge=18, le=23)
     atol: float = Field(1e-5, gt=0)

@@ -8,6 +8,7 @@
     ├── ExportError             5   a graph that could not be made, or does not agree with the model
     ├── ScoreError              6   scores that are NaN or infinite
     ├── TrainingError           6   training that diverged
+    ├── Preempted             143   a SIGTERM; what was done is saved
     └── UnavailableError        7   a device or a library that is not here
 
 OSError (a full disk, a read-only directory) is 8, an interrupt is 130; a bug is 70 and shows its traceback.
@@ -61,6 +62,12 @@ class TrainingError(NtksapError):
     """Training that produced NaN or infinity."""
 
     exit_code = 6
+
+
+class Preempted(NtksapError):
+    """SIGTERM: the work so far is saved, and the same command goes on."""
+
+    exit_code = 143
 
 
 class UnavailableError(NtksapError):

@@ -31,8 +31,12 @@ class Moves(NamedTuple):
 
 def generator(key: str) -> torch.Generator:
     """A random generator on the CPU that depends on `key` alone."""
-    digest = hashlib.sha256(key.encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.Generator().manual_seed(seed_of(key))
+
+
+def seed_of(key: str) -> int:
+    """A seed in [0, 2**63) that depends on `key` alone."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
 
 
 def draw_moves(augment: str, count: int, size: int, key: str, device: torch.device) -> Moves | None:

@@ -20,8 +20,8 @@ from ntksap_export.checkpoint import (
     read_weights,
     weights_digest,
 )
-from ntksap_export.config import FREE_KEYS, RunConfig
-from ntksap_export.data import DataSet, open_data
+from ntksap_export.config import FREE_KEYS, RunConfig, flag_name
+from ntksap_export.data import DataSet, DataSpec, open_data
 from ntksap_export.errors import CheckpointError, RunDirectoryError
 from ntksap_export.masks import Mask, split_pattern
 from ntksap_export.pipeline.ranks import own_device
@@ -203,3 +203,34 @@ def check_network(context: Context, starts: bool = True) -> None:
     layer_costs(model, context.shape)
     if starts:
         context.build_dense()
+
+
+def config_json(context: Context, spec: DataSpec | None) -> dict[str, Any]:
+    """config.json: the architecture and its input as timm names them, and the whole configuration.
+
+    Mean and standard deviation are found when the data are read, in the train stage; before, they are null.
+    """
+    config = context.config
+    mean = spec.mean if spec else config.mean
+    std = spec.std if spec else config.std
+    settings = {flag_name(key): value for key, value in config.model_dump(mode="json").items()}
+    return {
+        "architecture": config.model,
+        "num_classes": config.num_classes,
+        "classes": list(spec.classes) if spec else None,
+        "model_args": {"stem": config.stem},
+        "pretrained_cfg": {
+            "input_size": list(context.shape),
+            "mean": list(mean) if mean else None,
+            "std": list(std) if std else None,
+            "interpolation": "bilinear",
+            "crop_pct": 1.0 if config.image_size is not None and config.image_size <= 96 else 0.875,
+        },
+        "data": {
+            "name": context.data_name,
+            "train_images": spec.train_images if spec else None,
+            "val_images": spec.val_images if spec else None,
+            "embedded": config.data == "digits",
+        },
+        "ntksap": {"config": settings, "provenance": context.provenance().to_json()},
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,9 +14,12 @@ from ntksap_export.pipeline.ranks import all_or_none, check_alone, from_main
 from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
 from ntksap_export.pipeline.stages import RUNNERS
+from ntksap_export.pipeline.training import run_train
 from ntksap_export.progress import Progress, Silent
 from ntksap_export.pruning import SCORERS
 from ntksap_export.pruning.distributed import is_main, world_size
+
+_TOGETHER: dict[str, Callable[[Context], object]] = {"prune": choose_mask, "train": run_train}
 
 
 def run_road(
@@ -30,7 +33,8 @@ def run_road(
 ) -> Path:
     """Walk `stages` in the directory `out`; the same call again goes on where a killed one stopped.
 
-    Called by every process of a group (`torch.distributed`), rank 0 walks and the others help it score; `prune` only.
+    Called by every process of a group (`torch.distributed`): they score and train together, the rest rank 0 does alone,
+    and it alone writes. `out` and the data must be on a file system that all of them see.
 
     Args:
         config: what to do; what it leaves open is found from the data and the model.
@@ -45,8 +49,6 @@ def run_road(
         RunDirectoryError: the directory holds another run, or another process works in it.
         ScoreError, TrainingError, ExportError: of the stage that failed; what was finished stays.
     """
-    if tuple(stages) != ("prune",):
-        check_alone(", ".join(stages))
     with ExitStack() as held:
         with all_or_none():
             context = _ready(config, out, stages, overwrite, progress, command)
@@ -54,12 +56,6 @@ def run_road(
             if is_main():
                 held.enter_context(context.run.locked())
                 context.run.check(context.config, stages, overwrite)
-        if world_size() > 1:
-            done = from_main(is_main() and context.run.is_done("prune", context.config))
-            if not is_main():
-                if not done:
-                    choose_mask(context)
-                return out
         _walk(context, stages)
     return out
 
@@ -75,7 +71,7 @@ def _ready(
     context = Context(config, run, progress or Silent(), look.name, command)
     check_network(context)
     check_budget(context)
-    if world_size() > 1 and SCORERS[config.method].needs_data:
+    if world_size() > 1 and ("train" in stages or SCORERS[config.method].needs_data):
         context.data()
     return context
 
@@ -103,28 +99,45 @@ def run_stage(
         RunDirectoryError: the directory is no run, or lacks what the stage needs.
         The errors of `run_road`.
     """
-    check_alone(stage)
+    if stage not in _TOGETHER:
+        check_alone(stage)
+    with ExitStack() as held:
+        with all_or_none():
+            context = _taken_up(stage, out, changes, overwrite, progress, command)
+        with all_or_none():
+            if is_main():
+                held.enter_context(context.run.locked())
+        _walk(context, (stage,), again=stage != "train")
+    return out
+
+
+def _taken_up(
+    stage: str, out: Path, changes: dict[str, object], overwrite: bool, progress: Progress | None, command: str
+) -> Context:
     run = RunDir(out)
     if not out.is_dir():
         raise RunDirectoryError(f"no such directory '{out}'; run `ntksap prune MODEL --out {out}` first")
     stored = {key.replace("-", "_"): value for key, value in run.stored_config().items()}
     config = make_config({**stored, **changes})
-    run.check(config, (stage,), overwrite)
+    if is_main():
+        run.check(config, (stage,), overwrite)
     context = Context(config, run, progress or Silent(), _data_name(run), command)
     check_network(context, starts=stage == "train")
-    with run.locked():
-        _walk(context, (stage,), again=stage != "train")
-    return out
+    return context
 
 
 def _walk(context: Context, stages: Sequence[str], again: bool = False) -> None:
     for stage in stages:
-        if not again and context.run.is_done(stage, context.config):
+        if not again and from_main(is_main() and context.run.is_done(stage, context.config)):
             context.progress.say(f"{stage}: finished before, skipped")
-            continue
-        context.progress.say(f"{stage} ...")
-        context.run.begin(stage, context.config)
-        context.run.finish(stage, RUNNERS[stage](context))
+        elif is_main():
+            context.progress.say(f"{stage} ...")
+            context.run.begin(stage, context.config)
+            context.run.finish(stage, RUNNERS[stage](context))
+        elif stage in _TOGETHER:
+            _TOGETHER[stage](context)
+        if stage in _TOGETHER:
+            from_main(None)  # what rank 0 wrote is there for the next stage
 
 
 def _data_name(run: RunDir) -> str:

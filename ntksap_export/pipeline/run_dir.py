@@ -19,6 +19,7 @@ from typing import Any
 from ntksap_export.atomic import canonical_json, remove_leftovers, write_json
 from ntksap_export.config import STAGE_KEYS, RunConfig, defaults, flag_name
 from ntksap_export.errors import RunDirectoryError
+from ntksap_export.training.checkpoints import forget_states
 
 STAGES = ("prune", "train", "export", "profile", "report")
 IDENTITY = (
@@ -44,9 +45,9 @@ class RunDir:
         return self.path / name
 
     @property
-    def training_state(self) -> Path:
-        """What an interrupted training goes on from."""
-        return self.path / _HOME / "train.pt"
+    def training_states(self) -> Path:
+        """What an interrupted training goes on from: a directory."""
+        return self.path / _HOME / "training"
 
     @property
     def workspace(self) -> Path:
@@ -132,7 +133,7 @@ class RunDir:
         """
         changed = self._records.get(stage, {}).get("fingerprint") != fingerprint(stage, config)
         if stage in IDENTITY and changed:
-            self.training_state.unlink(missing_ok=True)
+            forget_states(self.training_states)
         for later in STAGES[STAGES.index(stage) + 1 :]:
             self._records.pop(later, None)
         self._records[stage] = {
@@ -146,6 +147,8 @@ class RunDir:
         """Record that `stage` is done and what its files are."""
         self._records[stage] |= {"done": True, "files": {name: digest(self.file(name)) for name in files}}
         self._write_records()
+        if stage == "train":
+            forget_states(self.training_states, but_best=True)
 
     def stored_config(self) -> dict[str, Any]:
         """The settings that config.json holds.

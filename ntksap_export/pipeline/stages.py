@@ -8,23 +8,22 @@ from typing import Any
 
 import torch
 
-from ntksap_export.atomic import canonical_json, write_json, write_text
-from ntksap_export.checkpoint import SparseCheckpoint, describe, save_mask
-from ntksap_export.config import flag_name
-from ntksap_export.data import DataSpec, make_loaders, read_validation
+from ntksap_export.atomic import write_json, write_text
+from ntksap_export.checkpoint import describe, save_mask
+from ntksap_export.data import read_validation
 from ntksap_export.errors import ExportError
 from ntksap_export.graph import Graph, dense_twin, optimize
 from ntksap_export.graph import export as export_graph
 from ntksap_export.masks import format_channels, format_health, format_table, layer_costs, mask_health, mask_table
 from ntksap_export.pipeline.choose import choose_mask
-from ntksap_export.pipeline.context import CHANNELS, Context
+from ntksap_export.pipeline.context import CHANNELS, Context, config_json
+from ntksap_export.pipeline.training import run_train
 from ntksap_export.profiling.environment import environment
 from ntksap_export.profiling.profile import Variant, profile
 from ntksap_export.report import ReportInput, render_card, render_html
 from ntksap_export.runtime.eager import TorchSession
 from ntksap_export.runtime.ort import OrtSession
 from ntksap_export.runtime.parity import check_parity
-from ntksap_export.training import EpochRow, resolve_precision, train, train_config
 
 PARITY_BATCHES = (1, 7)
 
@@ -66,44 +65,6 @@ def run_prune(context: Context) -> tuple[str, ...]:
         },
     )
     return ("mask.safetensors", "mask.json", *(() if choice.plan is None else (CHANNELS,)))
-
-
-def run_train(context: Context) -> tuple[str, ...]:
-    """Train what the mask keeps; writes model.safetensors, metrics.json and metrics.jsonl."""
-    config, run = context.config, context.run
-    mask = context.mask()
-    data = context.data()
-    write_json(run.file("config.json"), config_json(context, data.spec))
-    assert config.batch_size is not None
-    loaders = make_loaders(data, config.batch_size, config.seed, context.device, memory_format=torch.channels_last)
-    model = context.build_to_train().to(context.device)
-    rows: list[EpochRow] = []
-
-    def on_epoch(row: EpochRow) -> None:
-        rows.append(row)
-        write_text(run.file("metrics.jsonl"), "".join(f"{canonical_json(asdict(item))}\n" for item in rows))
-        context.progress.say(
-            f"epoch {row.epoch}/{config.epochs}: train loss {row.train_loss:.4f}, accuracy {row.train_accuracy:.2%}; "
-            f"val loss {row.val_loss:.4f}, accuracy {row.val_accuracy:.2%}; {row.images_per_s:.0f} images/s"
-        )
-
-    context.progress.say(
-        f"train on {context.device.type} in {resolve_precision(config.precision, context.device)}: "
-        f"{data.spec.train_images:,} images, {config.epochs} epochs of {len(loaders.train)} steps"
-    )
-    log = train(
-        model,
-        mask,
-        loaders,
-        train_config(config),
-        state_path=run.training_state,
-        fingerprint=mask.digest(),
-        progress=context.progress,
-        on_epoch=on_epoch,
-    )
-    SparseCheckpoint.of(model, mask, context.provenance()).save(run.file("model.safetensors"))
-    write_json(run.file("metrics.json"), log.to_json())
-    return ("model.safetensors", "metrics.json", "metrics.jsonl")
 
 
 def run_export(context: Context) -> tuple[str, ...]:
@@ -207,37 +168,6 @@ RUNNERS = {
     "profile": run_profile,
     "report": run_report,
 }
-
-
-def config_json(context: Context, spec: DataSpec | None) -> dict[str, Any]:
-    """config.json: the architecture and its input as timm names them, and the whole configuration.
-
-    Mean and standard deviation are found when the data are read, in the train stage; before, they are null.
-    """
-    config = context.config
-    mean = spec.mean if spec else config.mean
-    std = spec.std if spec else config.std
-    settings = {flag_name(key): value for key, value in config.model_dump(mode="json").items()}
-    return {
-        "architecture": config.model,
-        "num_classes": config.num_classes,
-        "classes": list(spec.classes) if spec else None,
-        "model_args": {"stem": config.stem},
-        "pretrained_cfg": {
-            "input_size": list(context.shape),
-            "mean": list(mean) if mean else None,
-            "std": list(std) if std else None,
-            "interpolation": "bilinear",
-            "crop_pct": 1.0 if config.image_size is not None and config.image_size <= 96 else 0.875,
-        },
-        "data": {
-            "name": context.data_name,
-            "train_images": spec.train_images if spec else None,
-            "val_images": spec.val_images if spec else None,
-            "embedded": config.data == "digits",
-        },
-        "ntksap": {"config": settings, "provenance": context.provenance().to_json()},
-    }
 
 
 def profile_json(cells: list[dict[str, Any]], sizes: dict[str, int]) -> dict[str, Any]:

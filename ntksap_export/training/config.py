@@ -26,7 +26,12 @@ class TrainConfig:
         label_smoothing: in [0, 1).
         mixup, cutmix: alpha of the Beta(alpha, alpha) that shares are drawn from; 0 is off, both take turns by chance.
         ema: decay per step of the averaged weights, in [0, 1); 0 is off.
-        precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where the device multiplies it fast.
+        precision: `fp32`, `bf16` or `fp16` (autocast; fp16 with a scaled loss), or `auto`: bf16 where the device
+            multiplies it fast.
+        accumulate: micro-batches of a step; BatchNorm takes each for itself.
+        sync_bn: of several processes: whether BatchNorm takes its statistics over all of them.
+        compile: a mode of `torch.compile`, `default`, or `none`.
+        seed: what mixup, CutMix and dropout draw from.
     """
 
     epochs: int
@@ -46,6 +51,10 @@ class TrainConfig:
     cutmix: float = 0.0
     ema: float = 0.0
     precision: str = "auto"
+    accumulate: int = 1
+    sync_bn: bool = True
+    compile: str = "none"
+    seed: int = 0
 
 
 def train_config(config: RunConfig) -> TrainConfig:

@@ -1,29 +1,43 @@
-"""The training loop: plain SGD on the weights that live."""
+"""The training loop: epochs of steps on the weights that live, saved as they go, on one process or on many."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from ntksap_export.data import Loader, Loaders
-from ntksap_export.errors import TrainingError
+from ntksap_export.data import Loaders
+from ntksap_export.data.augment import seed_of
+from ntksap_export.errors import Preempted, RunDirectoryError, TrainingError
 from ntksap_export.masks import Mask
-from ntksap_export.progress import Progress, Silent
+from ntksap_export.progress import Progress, Silent, StepNote, Task
+from ntksap_export.pruning.distributed import check_same, is_main, rank, world_size
+from ntksap_export.training.checkpoints import Checkpoints, last_saved, newest_state, read_state, save_state
 from ntksap_export.training.config import TrainConfig
 from ntksap_export.training.diagnose import first_bad_layer
+from ntksap_export.training.evaluate import evaluate
+from ntksap_export.training.guard import Guard, Verdict
 from ntksap_export.training.log import EpochRow, TrainLog
-from ntksap_export.training.masking import keep_pruned
-from ntksap_export.training.precision import resolve_precision
+from ntksap_export.training.parallel import agree, from_main, lost_processes_named, meet, summed
 from ntksap_export.training.schedule import learning_rate
-from ntksap_export.training.state import load_state, save_state
+from ntksap_export.training.sync_batch_norm import synced_batch_norm
+from ntksap_export.training.work import Work, begin
 
-_CHECK_EVERY = {"cpu": 1, "cuda": 25}  # reading a loss from a GPU stalls it
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """How far a training is: whole epochs, and what is known of the one that is under way."""
+
+    history: list[EpochRow] = field(default_factory=list)
+    step: int = 0
+    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # loss, right answers, images of this process
+    elapsed: float = 0.0
+    random: torch.Tensor | None = None
 
 
 def train(
@@ -32,141 +46,213 @@ def train(
     loaders: Loaders,
     config: TrainConfig,
     *,
-    state_path: Path | None = None,
-    fingerprint: str = "",
+    checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
     on_epoch: Callable[[EpochRow], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> TrainLog:
     """Train the weights that `mask` keeps; pruned ones are exactly zero after every step.
 
+    Within a process group (`torch.distributed`) every process calls it, with the loaders' `part` its own, and all end
+    with the same weights; rank 0 alone writes. Torch's own random state is as it was before, afterwards.
+
     Args:
-        model: trained in place, on the device it is on; left in eval mode.
-        mask: names and shapes of `model`.
+        model: trained in place, on the device it is on; left in eval mode, with the averaged weights if `config.ema`.
+        mask: names and shapes of `model`; the same in every process.
         loaders: training and validation batches, on the model's device.
         config: epochs, rates, precision.
-        state_path: written after every epoch; if it is there already, training goes on from it.
-        fingerprint: what the state must belong to.
+        checkpoints: where states are saved; if one is there already, training goes on from it.
         progress: where steps are shown.
         on_epoch: called with each finished epoch's row, those of a resumed run included.
+        stop: asked after each step (on a GPU every 25); once it says yes, the state is saved and training ends.
 
     Raises:
-        TrainingError: the loss became NaN or infinite; names epoch, step and layer. The state of the last good epoch
-            stays at `state_path`.
-        RunDirectoryError: the state at `state_path` is broken or belongs to other settings.
+        TrainingError: the loss became NaN or infinite, or diverged; names epoch, step, layer and the last saved state.
+            Another process ended.
+        Preempted: `stop` said yes.
+        RunDirectoryError: the saved states are all broken, or belong to other settings.
         CheckpointError: the mask does not fit the model.
+        ScoreError: the processes hold different masks.
     """
     show = progress or Silent()
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    device = next(model.parameters()).device
-    precision = resolve_precision(config.precision, device)
-    optimizer = _optimizer(model, config)
-    history = [] if state_path is None else load_state(state_path, model, optimizer, fingerprint)
-    if history:
-        show.say(f"training goes on after epoch {history[-1].epoch} of {config.epochs}")
-    keep_pruned(optimizer, model, mask)
-    for row in history:
-        if on_epoch is not None:
-            on_epoch(row)
-    for epoch in range(len(history) + 1, config.epochs + 1):
-        row = _epoch(model, optimizer, loaders, config, precision, epoch, show)
-        history.append(row)
-        if state_path is not None:
-            save_state(state_path, model, optimizer, history, fingerprint)
-        if on_epoch is not None:
-            on_epoch(row)
-    model.eval()
-    return TrainLog(tuple(history), device.type, precision)
+    check_same(mask.digest())
+    with lost_processes_named(), _own_random_state(model), synced_batch_norm(model, config.sync_bn):
+        work = begin(model, mask, config)
+        place = _Place() if checkpoints is None else _resume(work, checkpoints, config, show)
+        for row in place.history:
+            if on_epoch is not None:
+                on_epoch(row)
+        run = _Run(work, loaders, checkpoints, show, place, _guard(work, loaders, checkpoints, stop))
+        with show.task("training", config.epochs, done=len(place.history)) as task:
+            for epoch in range(len(place.history) + 1, config.epochs + 1):
+                row = run.epoch(epoch)
+                task.advance(note=f"accuracy {row.val_accuracy:.1%}")
+                if on_epoch is not None:
+                    on_epoch(row)
+        _leave(work)
+    return TrainLog(tuple(place.history), work.device.type, work.precision)
 
 
-def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        model.parameters(),
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=config.nesterov and config.momentum > 0,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+@dataclass(slots=True, eq=False)
+class _Run:
+    """What an epoch needs."""
+
+    work: Work
+    loaders: Loaders
+    checkpoints: Checkpoints | None
+    show: Progress
+    place: _Place
+    guard: Guard
+
+    def epoch(self, epoch: int) -> EpochRow:
+        """Train one epoch, or the rest of it, judge it and save the state."""
+        work, place, config = self.work, self.place, self.work.config
+        steps = len(self.loaders.train)
+        self.loaders.train.set_epoch(epoch)
+        work.model.train()
+        self._seed(epoch)
+        begun = time.perf_counter() - place.elapsed
+        sums = torch.tensor(place.sums, dtype=torch.float64, device=work.device)
+        rate = learning_rate(config, epoch * steps - 1, steps)
+        with self.show.task(f"epoch {epoch}/{config.epochs}", steps, done=place.step) as task:
+            for index, (images, labels) in enumerate(self.loaders.train.batches(place.step), place.step):
+                rate = learning_rate(config, (epoch - 1) * steps + index, steps)
+                total = self.loaders.train.global_images(index)
+                loss, right = work.step(images, labels, rate, total, f"{config.seed}/{epoch}/{index}")
+                sums += torch.stack((loss, right, torch.full_like(loss, len(labels))))
+                _tell(task, sums, begun, rate)
+                place.step = index + 1
+                verdict = self.guard.look(loss / len(labels), index + 1, last=place.step == steps)
+                self._refuse(verdict, images, epoch)
+                if (verdict.stop or verdict.save) and place.step < steps:
+                    place.sums = (summed(sums) / world_size()).tolist()  # its share, whoever takes it up
+                    place.elapsed = time.perf_counter() - begun
+                    self._save(None)
+                    self._end_if(verdict.stop)
+        trained = time.perf_counter() - begun
+        row = self._judge(epoch, summed(sums).tolist(), rate, trained, images)
+        place.history.append(row)
+        place.step, place.sums, place.elapsed, place.random = 0, [0.0, 0.0, 0.0], 0.0, None
+        self._save(row.val_accuracy)
+        self._end_if(any(agree([self.guard.stop()], work.device)))
+        return row
+
+    def _judge(self, epoch: int, sums: list[float], rate: float, trained: float, images: torch.Tensor) -> EpochRow:
+        loss, right, seen = sums
+        begun = time.perf_counter()
+        val_loss, val_right = evaluate(self.work.judged, self.loaders.val, self.work.precision)
+        # The last step's update is judged by no training loss; a state with NaN in it must not be kept.
+        if not math.isfinite(val_loss):
+            self._refuse(
+                Verdict("the validation loss is NaN or infinite", self.place.step), images, epoch
+            )
+        return EpochRow(
+            epoch=epoch,
+            train_loss=loss / seen,
+            train_accuracy=right / seen,
+            val_loss=val_loss,
+            val_accuracy=val_right,
+            lr=rate,
+            seconds=trained + time.perf_counter() - begun,
+            images_per_s=seen / trained,
+        )
+
+    def _refuse(self, verdict: Verdict, images: torch.Tensor, epoch: int) -> None:
+        if verdict.reason:
+            raise TrainingError(_what_went_wrong(verdict, self.work.model, images, epoch, self.checkpoints))
+
+    def _end_if(self, asked: bool) -> None:
+        if asked:
+            place = self.place
+            where = f"epoch {len(place.history)}" + (f" and {place.step} steps" if place.step else "")
+            kept = f"the state after {where} is saved" if self.checkpoints else "nothing was saved"
+            raise Preempted(f"stopped by SIGTERM, {kept}; the same command goes on from there")
+
+    def _save(self, accuracy: float | None) -> None:
+        if self.checkpoints is None:
+            return
+        place = self.place
+        if is_main():
+            content = {
+                **self.work.state(),
+                "history": [asdict(row) for row in place.history],
+                "step": place.step,
+                "sums": place.sums,
+                "elapsed": place.elapsed,
+                "random": _random_state(self.work.device),
+                "processes": world_size(),
+            }
+            save_state(self.checkpoints, content, len(place.history), place.step, accuracy)
+        self.guard.saved()
+
+    def _seed(self, epoch: int) -> None:
+        """Dropout and the like draw from torch's own generators: set them, or put them back where they were."""
+        if self.place.random is not None and world_size() == 1:
+            _set_random_state(self.work.device, self.place.random)
+        else:
+            torch.manual_seed(seed_of(f"{self.work.config.seed}/{epoch}/{self.place.step}/{rank()}/layers"))
 
 
-def _epoch(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    loaders: Loaders,
-    config: TrainConfig,
-    precision: str,
-    epoch: int,
-    show: Progress,
-) -> EpochRow:
-    start = time.perf_counter()
-    loaders.train.set_epoch(epoch)
-    model.train()
-    device = next(model.parameters()).device
-    sums = torch.zeros(2, dtype=torch.float64, device=device)  # loss, right answers
-    seen, steps, rate = 0, len(loaders.train), config.lr
-    with show.task(f"epoch {epoch}/{config.epochs}", steps) as task:
-        for index, (images, labels) in enumerate(loaders.train):
-            rate = learning_rate(config, (epoch - 1) * steps + index, steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                logits = model(images)
-                loss = functional.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-            if index % _CHECK_EVERY.get(device.type, 1) == 0:
-                _check_finite(loss, model, images, epoch, index)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            _add_(sums, loss, logits, labels)
-            seen += len(labels)
-            task.advance(note=f"loss {float(sums[0]) / seen:.3f}" if device.type == "cpu" else "")
-    train_loss, train_right = (sums / seen).tolist()
-    if not math.isfinite(train_loss):
-        _check_finite(torch.tensor(math.nan), model, images, epoch, index)
-    elapsed = time.perf_counter() - start
-    val_loss, val_right = evaluate(model, loaders.val, precision)
-    # The last step's update is judged by no training loss; a state with NaN in it must not be kept.
-    _check_finite(torch.tensor(val_loss), model, images, epoch, index)
-    return EpochRow(
-        epoch=epoch,
-        train_loss=train_loss,
-        train_accuracy=train_right,
-        val_loss=val_loss,
-        val_accuracy=val_right,
-        lr=rate,
-        seconds=time.perf_counter() - start,
-        images_per_s=seen / elapsed,
-    )
+def _guard(work: Work, loaders: Loaders, checkpoints: Checkpoints | None, stop: Callable[[], bool]) -> Guard:
+    minutes = math.inf if checkpoints is None else checkpoints.minutes
+    return Guard(loaders.spec.num_classes, work.device, stop, minutes)
 
 
-def _add_(sums: torch.Tensor, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-    right = (logits.detach().argmax(1) == labels).sum()
-    sums += torch.stack((loss.detach().double() * len(labels), right.double()))
+def _tell(task: Task, sums: torch.Tensor, begun: float, rate: float) -> None:
+    def note() -> StepNote:
+        loss, right, seen = sums.tolist()
+        seconds = time.perf_counter() - begun
+        return StepNote(loss / seen, right / seen, seen * world_size() / seconds, rate)
+
+    task.advance(note=note)
 
 
-@torch.no_grad()
-def evaluate(model: nn.Module, loader: Loader, precision: str = "fp32") -> tuple[float, float]:
-    """Mean cross-entropy and accuracy (share of right answers) over `loader`; the model is left in eval mode."""
-    model.eval()
-    device = next(model.parameters()).device
-    sums = torch.zeros(2, dtype=torch.float64, device=device)
-    seen = 0
-    for images, labels in loader:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits = model(images)
-        logits = logits.float()
-        _add_(sums, functional.cross_entropy(logits, labels), logits, labels)
-        seen += len(labels)
-    loss, right = (sums / max(seen, 1)).tolist()
-    return loss, right
+def _resume(work: Work, checkpoints: Checkpoints, config: TrainConfig, show: Progress) -> _Place:
+    """Put the newest sound state back; where training goes on from."""
+    saved = from_main(lambda: newest_state(checkpoints, show.say))
+    if saved is None:
+        return _Place()
+    content = read_state(checkpoints, saved)
+    work.restore_(content)
+    meet()
+    show.say(f"training goes on after {saved} of {config.epochs}")
+    try:
+        history = [EpochRow(**row) for row in content["history"]]
+        return _Place(history, content["step"], content["sums"], content["elapsed"], content["random"])
+    except (KeyError, TypeError) as error:
+        raise RunDirectoryError(
+            f"'{checkpoints.directory / saved.name}' is of another version; pass --overwrite to start anew"
+        ) from error
 
 
-def _check_finite(loss: torch.Tensor, model: nn.Module, images: torch.Tensor, epoch: int, index: int) -> None:
-    if bool(loss.isfinite()):
-        return
+def _what_went_wrong(
+    verdict: Verdict, model: nn.Module, images: torch.Tensor, epoch: int, checkpoints: Checkpoints | None
+) -> str:
     layer = first_bad_layer(model, images)
-    kept = f"the state after epoch {epoch - 1} is kept" if epoch > 1 else "no epoch was finished"
-    raise TrainingError(
-        f"the loss is {float(loss.detach()):g} in epoch {epoch}, step {index + 1}; first bad layer: {layer}; {kept}. "
+    saved = None if checkpoints is None else last_saved(checkpoints)
+    kept = f"the state after {saved} is kept" if saved else "no state was saved"
+    return (
+        f"{verdict.reason} in epoch {epoch}, step {verdict.bad_step}; first bad layer: {layer}; {kept}. "
         "Lower --lr or use --precision fp32, with --overwrite or another --out"
     )
+
+
+def _leave(work: Work) -> None:
+    """The judged weights into the model, which is left ready for use."""
+    work.pruned.remove()
+    if work.average is not None:
+        work.model.load_state_dict(work.average.model.state_dict())
+    work.model.eval()
+
+
+def _own_random_state(model: nn.Module) -> Any:
+    device = next(model.parameters()).device
+    return torch.random.fork_rng([device.index or 0] if device.type == "cuda" else [], device_type="cuda")
+
+
+def _random_state(device: torch.device) -> torch.Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _set_random_state(device: torch.device, state: torch.Tensor) -> None:
+    torch.cuda.set_rng_state(state, device) if device.type == "cuda" else torch.set_rng_state(state)

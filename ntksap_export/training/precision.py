@@ -1,4 +1,4 @@
-"""Where bf16 is fast, and where it is not."""
+"""Where and in which numbers to compute."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """`fp32` or `bf16`; `auto` takes bf16 where the hardware has instructions for it."""
+    """`fp32`, `bf16` or `fp16`; `auto` takes bf16 where the hardware has instructions for it."""
     if name != "auto":
         return name
     return "bf16" if fast_bf16(device) else "fp32"
+
+
+def autocast_type(precision: str) -> torch.dtype:
+    """What autocast computes in."""
+    return torch.float16 if precision == "fp16" else torch.bfloat16

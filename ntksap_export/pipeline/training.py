@@ -1,0 +1,109 @@
+"""The train stage: what the mask keeps is trained, on as many processes as there are; rank 0 alone writes."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import torch
+
+from ntksap_export.atomic import canonical_json, write_json, write_text
+from ntksap_export.checkpoint import SparseCheckpoint
+from ntksap_export.data import Loaders, make_loaders
+from ntksap_export.masks import Mask
+from ntksap_export.pipeline.context import Context, config_json
+from ntksap_export.pipeline.ranks import all_or_none
+from ntksap_export.pruning.distributed import check_same, is_main, of_main, rank, world_size
+from ntksap_export.training import Checkpoints, EpochRow, resolve_precision, train, train_config
+
+
+def run_train(context: Context) -> tuple[str, ...]:
+    """Train what the mask keeps; writes model.safetensors, metrics.json and metrics.jsonl."""
+    config, run = context.config, context.run
+    with all_or_none():
+        mask, loaders, model = _mask(context), _loaders(context), context.build_to_train().to(context.device)
+        if is_main():
+            write_json(run.file("config.json"), config_json(context, loaders.spec))
+    precision = resolve_precision(config.precision, context.device)
+    context.progress.say(
+        f"train on {_processes()}{context.device.type} in {precision}: {loaders.spec.train_images:,} images, "
+        f"{config.epochs} epochs of {len(loaders.train)} steps"
+    )
+    with _sigterm() as stop:
+        log = train(
+            model,
+            mask,
+            loaders,
+            train_config(config),
+            checkpoints=Checkpoints(
+                run.training_states, mask.digest(), config.keep_checkpoints, config.checkpoint_minutes
+            ),
+            progress=context.progress,
+            on_epoch=_telling(context) if is_main() else None,
+            stop=stop,
+        )
+    if is_main():
+        SparseCheckpoint.of(model, mask, context.provenance()).save(run.file("model.safetensors"))
+        write_json(run.file("metrics.json"), log.to_json())
+    return ("model.safetensors", "metrics.json", "metrics.jsonl")
+
+
+def _mask(context: Context) -> Mask:
+    """Rank 0's mask in every process, checked by its digest: another mask would spoil the training without a word."""
+    mask = of_main(context.mask())
+    check_same(mask.digest())
+    return mask
+
+
+def _loaders(context: Context) -> Loaders:
+    config = context.config
+    assert config.batch_size is not None
+    return make_loaders(
+        context.data(),
+        config.batch_size,
+        config.seed,
+        context.device,
+        memory_format=torch.channels_last,
+        part=(rank(), world_size()),
+    )
+
+
+def _telling(context: Context) -> Callable[[EpochRow], None]:
+    """What is written and said after each epoch."""
+    rows: list[EpochRow] = []
+
+    def on_epoch(row: EpochRow) -> None:
+        rows.append(row)
+        lines = "".join(f"{canonical_json(asdict(item))}\n" for item in rows)
+        write_text(context.run.file("metrics.jsonl"), lines)
+        context.progress.say(
+            f"epoch {row.epoch}/{context.config.epochs}: "
+            f"train loss {row.train_loss:.4f}, accuracy {row.train_accuracy:.2%}; "
+            f"val loss {row.val_loss:.4f}, accuracy {row.val_accuracy:.2%}; {row.images_per_s:.0f} images/s"
+        )
+
+    return on_epoch
+
+
+def _processes() -> str:
+    return f"{world_size()} processes on " if world_size() > 1 else ""
+
+
+@contextmanager
+def _sigterm() -> Iterator[Callable[[], bool]]:
+    """Within the block a SIGTERM is noted instead of ending the process; yields whether there was one.
+
+    Only a program's first thread may handle signals; in another one nothing is noted.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,109 @@
+"""One training on several processes: every process computes its part of each batch, and all hold the same weights.
+
+A process alone runs the same code: there is nothing to exchange then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeVar
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ntksap_export.errors import NtksapError, TrainingError
+from ntksap_export.pruning.distributed import is_main, world_size
+
+T = TypeVar("T")
+
+_LOST = ("connection", "peer", "gloo", "nccl", "timed out", "timeout", "socket", "process group")
+
+
+def distribute(model: nn.Module, device: torch.device, synced: bool) -> nn.Module:
+    """The model as each process runs it: with its gradients averaged over all, and rank 0's weights to begin with.
+
+    Args:
+        model: on `device`.
+        device: of this process.
+        synced: whether BatchNorm takes its statistics over all processes; else rank 0's buffers go to all.
+    """
+    if world_size() == 1:
+        return model
+    return DistributedDataParallel(
+        model,
+        device_ids=[device.index] if device.type == "cuda" else None,
+        broadcast_buffers=not synced,
+        gradient_as_bucket_view=True,
+    )
+
+
+def unsynced(runner: nn.Module, last: bool) -> AbstractContextManager[Any]:
+    """Around a backward pass whose gradients need not travel yet, because it is not the `last` of its step."""
+    inner = runner._modules.get("_orig_mod", runner)  # torch.compile's name for it
+    if last or not isinstance(inner, DistributedDataParallel):
+        return nullcontext()
+    return inner.no_sync()
+
+
+def agree(flags: Sequence[bool], device: torch.device) -> list[bool]:
+    """Each flag, true if it is in any process."""
+    if world_size() == 1:
+        return list(flags)
+    sent = torch.tensor([float(flag) for flag in flags], device=device)
+    distributed.all_reduce(sent, op=distributed.ReduceOp.MAX)
+    return [bool(flag) for flag in sent.tolist()]
+
+
+def summed(sums: torch.Tensor) -> torch.Tensor:
+    """The sum over all processes; `sums` is left as it is."""
+    if world_size() == 1:
+        return sums
+    total = sums.clone()
+    distributed.all_reduce(total)
+    return total
+
+
+def from_main(find: Callable[[], T]) -> T:
+    """What `find` finds in rank 0, in every process; the others do not call it.
+
+    Raises:
+        NtksapError, OSError: of rank 0, in every process.
+    """
+    if world_size() == 1:
+        return find()
+    found: list[Any] = [None]
+    if is_main():
+        try:
+            found = [find()]
+        except (NtksapError, OSError) as error:
+            found = [error]
+    distributed.broadcast_object_list(found, src=0)
+    if isinstance(found[0], BaseException):
+        raise found[0]
+    return found[0]  # type: ignore[no-any-return]
+
+
+def meet() -> None:
+    """Wait until every process is here."""
+    if world_size() > 1:
+        distributed.barrier()
+
+
+@contextmanager
+def lost_processes_named() -> Iterator[None]:
+    """Say in one line what the other processes see when one of them dies.
+
+    Raises:
+        TrainingError: instead of the exchange's own error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if world_size() == 1 or not any(word in str(error).lower() for word in _LOST):
+            raise
+        raise TrainingError(
+            "another process of this job ended or cannot be reached; its own message says why. "
+            "The same command goes on from the last checkpoint"
+        ) from error

@@ -1,0 +1,81 @@
+"""BatchNorm over the whole batch when its images are spread over processes.
+
+    mean = sum of x / N,    var = sum of (x - mean)^2 / N        sums over all processes, N = images x height x width
+
+Without it the result would depend on how many processes share a batch. On a GPU torch's own fused form does it; torch
+has none for the CPU, so there it is written out, in float32 and differentiated through its two exchanges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MethodType
+
+import torch
+from torch import distributed, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn import functional
+from torch.nn.modules import _functions
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ntksap_export.pruning.distributed import world_size
+
+
+@contextmanager
+def synced_batch_norm(model: nn.Module, wanted: bool = True) -> Iterator[None]:
+    """As long as the block lasts, BatchNorm in train mode uses statistics over all processes. Alone: as ever."""
+    layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    if not wanted or world_size() == 1:
+        layers = []
+    for layer in layers:
+        layer.forward = MethodType(_forward, layer)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+def _forward(layer: _BatchNorm, x: torch.Tensor) -> torch.Tensor:
+    if not layer.training:
+        return functional.batch_norm(
+            x, layer.running_mean, layer.running_var, layer.weight, layer.bias, False, 0.0, layer.eps
+        )
+    if layer.num_batches_tracked is not None:
+        layer.num_batches_tracked.add_(1)
+    momentum = layer.momentum
+    if momentum is None:  # a plain average over all batches
+        momentum = 1.0 / float(layer.num_batches_tracked) if layer.num_batches_tracked is not None else 0.0
+    if x.is_cuda:
+        group = distributed.group.WORLD
+        return _functions.SyncBatchNorm.apply(  # type: ignore[no-any-return, no-untyped-call]
+            x, layer.weight, layer.bias, layer.running_mean, layer.running_var, layer.eps, momentum, group, world_size()
+        )
+    return _normalize(layer, x, momentum)
+
+
+def _normalize(layer: _BatchNorm, x: torch.Tensor, momentum: float) -> torch.Tensor:
+    axes = [axis for axis in range(x.dim()) if axis != 1]
+    shape = [1, -1, *([1] * (x.dim() - 2))]
+    wide = x.float()
+    own = torch.tensor([float(x.numel() // x.shape[1])], device=x.device)
+    sums = _summed(torch.cat((wide.sum(axes), own)))
+    count = sums[-1].detach()
+    mean = sums[:-1] / count
+    centered = wide - mean.view(shape)
+    variance = _summed(centered.square().sum(axes)) / count
+    if layer.running_mean is not None and layer.running_var is not None:
+        with torch.no_grad():
+            layer.running_mean.lerp_(mean.detach(), momentum)
+            layer.running_var.lerp_(variance.detach() * (count / (count - 1)), momentum)
+    normal = centered * torch.rsqrt(variance + layer.eps).view(shape)
+    if layer.weight is not None:
+        normal = normal * layer.weight.view(shape) + layer.bias.view(shape)
+    return normal.to(x.dtype)
+
+
+def _summed(x: torch.Tensor) -> torch.Tensor:
+    """The sum over all processes, through which gradients flow back to all."""
+    total: torch.Tensor = all_reduce(x)  # type: ignore[no-untyped-call]
+    return total

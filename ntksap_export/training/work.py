@@ -1,0 +1,174 @@
+"""Everything that changes while a network is trained, how one step changes it, and its form on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ntksap_export.errors import RunDirectoryError
+from ntksap_export.masks import Mask
+from ntksap_export.pruning.distributed import rank, world_size
+from ntksap_export.training.average import Average
+from ntksap_export.training.clip import clip_norm_
+from ntksap_export.training.config import TrainConfig
+from ntksap_export.training.masking import PrunedHandle, keep_pruned
+from ntksap_export.training.mixing import MixedLabels, Targets, loss_of, mix, right_of
+from ntksap_export.training.optimizers import make_optimizer
+from ntksap_export.training.parallel import distribute, unsynced
+from ntksap_export.training.precision import autocast_type, resolve_precision
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """A training at some moment.
+
+    Attributes:
+        model: the plain model, trained in place.
+        runner: the same as it is called, distributed over processes.
+        fast: `runner` compiled, or `runner`.
+        optimizer: under `keep_pruned`.
+        average: averaged weights, where there are any.
+        scaler: of the loss, for fp16; idle otherwise.
+        pruned: the hold on pruned weights.
+        config: how to train.
+        precision: fp32, bf16 or fp16.
+    """
+
+    model: nn.Module
+    runner: nn.Module
+    fast: Callable[[torch.Tensor], torch.Tensor]
+    optimizer: torch.optim.Optimizer
+    average: Average | None
+    scaler: torch.amp.GradScaler
+    pruned: PrunedHandle
+    config: TrainConfig
+    precision: str
+    _size: int | None = None  # images of the first micro-batch: what `fast` is compiled for
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model whose answers count: the averaged one, where there is one."""
+        return self.model if self.average is None else self.average.model
+
+    def step(
+        self, images: torch.Tensor, labels: torch.Tensor, rate: float, total: int, key: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One optimizer step on this process's part of a batch.
+
+        The gradient is that of the mean loss over the whole batch, however many processes and micro-batches it is
+        spread over.
+
+        Args:
+            images: (N, C, H, W).
+            labels: int64 (N,).
+            rate: learning rate.
+            total: images of the whole batch, over all processes.
+            key: of the random draws of mixup and cutmix.
+
+        Returns:
+            Sums over this part: of the loss, of right answers; on the device.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        images, targets = mix(images, labels, self.config, f"{key}/{rank()}")
+        self.optimizer.zero_grad(set_to_none=True)
+        losses, right = self._backward(images, targets, world_size() / total)
+        if self.config.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            clip_norm_(self.model, self.pruned, self.config.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update_(self.model)
+        return losses, right
+
+    def _backward(self, images: torch.Tensor, targets: Targets, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+        losses, right = images.new_zeros((), dtype=torch.float64), images.new_zeros((), dtype=torch.float64)
+        parts = _parts(images, targets, self.config.accumulate)
+        for number, (part, wanted) in enumerate(parts):
+            self._size = self._size or len(part)
+            runner = self.fast if len(part) == self._size else self.runner
+            with unsynced(self.runner, last=number == len(parts) - 1):
+                with torch.autocast(part.device.type, autocast_type(self.precision), enabled=self.precision != "fp32"):
+                    logits = runner(part)
+                loss = loss_of(logits.float(), wanted, self.config.label_smoothing, reduction="sum")
+                self.scaler.scale(loss * scale).backward()  # type: ignore[no-untyped-call]
+            losses += loss.detach()
+            right += right_of(logits, wanted)
+        return losses, right
+
+    def state(self) -> dict[str, Any]:
+        """As stored: tensors and plain values."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore_(self, state: dict[str, Any]) -> None:
+        """Put a stored state back.
+
+        Raises:
+            RunDirectoryError: it is not of such a model and optimizer.
+        """
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RunDirectoryError(
+                f"the saved state does not fit this training ({type(error).__name__}); pass --overwrite to start anew"
+            ) from error
+
+
+def begin(model: nn.Module, mask: Mask, config: TrainConfig) -> Work:
+    """Make ready to train `model` under `mask`: prune it, and make what a step needs.
+
+    Args:
+        model: on the device where it is trained; pruned weights are zeroed in place.
+        mask: names and shapes of the model.
+        config: how to train.
+
+    Raises:
+        CheckpointError: the mask does not fit the model.
+        UnavailableError: fp16 where there is none.
+    """
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    device = next(model.parameters()).device
+    precision = resolve_precision(config.precision, device)
+    optimizer = make_optimizer(model, config)
+    pruned = keep_pruned(optimizer, model, mask)
+    runner = distribute(model, device, config.sync_bn)
+    average = Average(model, config.ema) if config.ema else None
+    fast: Callable[[torch.Tensor], torch.Tensor] = runner
+    if config.compile != "none":
+        mode = None if config.compile == "default" else config.compile
+        fast = torch.compile(runner, mode=mode, dynamic=False)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    return Work(model, runner, fast, optimizer, average, scaler, pruned, config, precision)
+
+
+def _parts(images: torch.Tensor, targets: Targets, count: int) -> list[tuple[torch.Tensor, Targets]]:
+    """The batch in `count` micro-batches as equal as can be, each with at least two images, for BatchNorm."""
+    count = max(1, min(count, len(images) // 2))
+    if count == 1:
+        return [(images, targets)]
+    parts = images.tensor_split(count)
+    if isinstance(targets, torch.Tensor):
+        return list(zip(parts, targets.tensor_split(count), strict=True))
+    pairs = zip(targets.first.tensor_split(count), targets.second.tensor_split(count), strict=True)
+    return [
+        (part, MixedLabels(first, second, targets.share)) for part, (first, second) in zip(parts, pairs, strict=True)
+    ]
