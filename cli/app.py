@@ -12,6 +12,7 @@ import traceback
 
 import typer
 
+from ntksap_export.cli import options
 from ntksap_export.cli.commands import chain, export, inspect, listing, profile, prune, report, train
 from ntksap_export.errors import BUG_EXIT_CODE, INTERRUPTED_EXIT_CODE, OS_ERROR_EXIT_CODE, ConfigError, NtksapError
 from ntksap_export.launch import launch
@@ -49,8 +50,11 @@ def _root(
     version: bool = typer.Option(  # noqa: ARG001 - its callback does all
         False, "--version", callback=_version, is_eager=True, help="Print the version."
     ),
+    quiet: options.Quiet = False,
 ) -> None:
     place, verb = launch(), context.invoked_subcommand
+    if quiet and verb is not None:
+        context.default_map = {verb: {"quiet": True}}  # where a verb has the flag, this is as if it were given there
     if place is not None and verb != "prune":
         raise ConfigError(f"only `prune` runs on several processes so far; run `ntksap {verb}` without torchrun")
 

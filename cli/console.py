@@ -9,14 +9,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ntksap_export.progress import Progress, Task
+from ntksap_export.cli.pace import Pace
+from ntksap_export.progress import Note, Progress, Silent, Task
 
-_EVERY_S = 10.0  # between two plain lines of one task
+_EVERY_S = 10.0  # between two plain lines
 
 
-def make_progress() -> Progress:
-    """Bars if standard error is a terminal, else lines."""
-    return _Bars() if sys.stderr.isatty() else _Lines()
+def make_progress(quiet: bool = False) -> Progress:
+    """Nothing if `quiet`; bars if standard error is a terminal; else lines."""
+    if quiet:
+        return Silent()
+    if not sys.stderr.isatty():
+        return Lines()
+    from ntksap_export.cli.bars import Bars
+
+    return Bars()
 
 
 def print_json(value: Any) -> None:
@@ -24,62 +31,41 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, sort_keys=True))
 
 
-class _LineTask:
-    def __init__(self, name: str, total: int) -> None:
-        self._name, self._total, self._done = name, total, 0
-        self._shown = time.monotonic()
+class Lines:
+    """A `Progress` without a terminal: a line every ten seconds, whichever task it is about."""
 
-    def advance(self, steps: int = 1, note: str = "") -> None:
-        self._done += steps
-        if time.monotonic() - self._shown >= _EVERY_S and self._done < self._total:
-            self._shown = time.monotonic()
-            print(f"  {self._name}: {self._done / self._total:.0%} {note}".rstrip(), file=sys.stderr, flush=True)
+    def __init__(self) -> None:
+        self._innermost: Pace | None = None
+        self._shown = 0.0
 
-
-class _Lines:
     def say(self, message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
     @contextmanager
-    def task(self, name: str, total: int) -> Iterator[Task]:
-        yield _LineTask(name, total)
+    def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
+        outer = self._innermost
+        if outer is None:
+            self._shown = time.monotonic()
+        self._innermost = pace = Pace(name, total, done, outer)
+        try:
+            yield _LineTask(self, pace)
+        finally:
+            self._innermost = outer
+
+    def tell(self, pace: Pace, note: Note) -> None:
+        """Show where a task stands, if the last line is old enough."""
+        now = time.monotonic()
+        if now - self._shown < _EVERY_S or pace.done >= pace.total:
+            return
+        self._shown = now
+        parts = (str(note() if callable(note) else note), pace.left_text())
+        self.say(f"  {pace.name}: {', '.join(filter(None, (f'{pace.done / pace.total:.0%}', *parts)))}")
 
 
-class _BarTask:
-    def __init__(self, bars: Any, number: Any) -> None:
-        self._bars, self._number = bars, number
+class _LineTask:
+    def __init__(self, lines: Lines, pace: Pace) -> None:
+        self._lines, self._pace = lines, pace
 
-    def advance(self, steps: int = 1, note: str = "") -> None:
-        self._bars.update(self._number, advance=steps, note=note)
-
-
-class _Bars:
-    def __init__(self) -> None:
-        from rich.console import Console
-
-        self._console = Console(stderr=True, highlight=False)
-
-    def say(self, message: str) -> None:
-        self._console.print(message, markup=False, soft_wrap=True)
-
-    @contextmanager
-    def task(self, name: str, total: int) -> Iterator[Task]:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-        from rich.progress import Progress as RichProgress
-
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-        )
-        with RichProgress(*columns, console=self._console, transient=True) as bars:
-            yield _BarTask(bars, bars.add_task(name, total=total, note=""))
+    def advance(self, steps: int = 1, note: Note = "") -> None:
+        self._pace.advance(steps)
+        self._lines.tell(self._pace, note)

@@ -140,6 +140,7 @@ Config = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Give up another run that the directory holds")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors")]
 
 
 def takes(*names: str, rename: Mapping[str, str] | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -195,8 +196,11 @@ def _parameter(name: str, shown: str) -> inspect.Parameter:
     )
 
 
+_NOT_REPEATED = ("--json", "--overwrite", "--quiet", "-q")
+
+
 def as_typed(arguments: Sequence[str]) -> str:
-    """The command line as a user would type it again."""
+    """The command line as a user would type it again, without what says only how it talks or starts."""
     import shlex
 
-    return shlex.join(["ntksap", *arguments])
+    return shlex.join(["ntksap", *(argument for argument in arguments if argument not in _NOT_REPEATED)])

@@ -37,8 +37,15 @@ def default_out(config: RunConfig) -> Path:
     return Path("runs") / "-".join(parts)
 
 
-def run_one(stage: str, directory: Path, settings: Mapping[str, Any], json: bool, overwrite: bool = False) -> None:
+def run_one(
+    stage: str,
+    directory: Path,
+    settings: Mapping[str, Any],
+    json: bool,
+    quiet: bool,
+    overwrite: bool = False,
+) -> None:
     """One stage of a directory, and its summary."""
-    run_stage(stage, directory, given(settings), overwrite=overwrite, progress=console.make_progress())
+    run_stage(stage, directory, given(settings), overwrite=overwrite, progress=console.make_progress(quiet))
     result = summary(directory)
     console.print_json(result) if json else print(texts.summary_text(result))

@@ -42,7 +42,7 @@ class Recorder:
         self.lines.append(message)
 
     @contextmanager
-    def task(self, name: str, total: int) -> Iterator[Task]:
+    def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
         class Quiet:
             def advance(self, steps: int = 1, note: str = "") -> None: ...
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ntksap_export.cli import options
-from ntksap_export.cli.options import Config, Json, Model, Out, Overwrite
+from ntksap_export.cli.options import Config, Json, Model, Out, Overwrite, Quiet
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan and write nothing")]
 
@@ -21,6 +21,7 @@ def prune_train_export(
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     json: Json = False,
+    quiet: Quiet = False,
     **settings: Any,
 ) -> None:
     """Prune at initialization, train, save a sparse checkpoint, export ONNX, measure, report.
@@ -37,9 +38,9 @@ def prune_train_export(
         planned = plan(resolved, directory, overwrite)
         console.print_json(planned) if json else print(texts.plan_text(planned, directory))
         return
-    progress = console.make_progress()
+    progress = console.make_progress(quiet)
     progress.say(texts.greeting(resolved, directory))
-    command = options.as_typed([argument for argument in sys.argv[1:] if argument not in ("--json", "--overwrite")])
+    command = options.as_typed(sys.argv[1:])
     run_road(resolved, directory, overwrite=overwrite, progress=progress, command=command)
     result = summary(directory)
     console.print_json(result) if json else print(texts.summary_text(result))

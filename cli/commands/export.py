@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ntksap_export.cli import options
-from ntksap_export.cli.options import Json, RunPath
+from ntksap_export.cli.options import Json, Quiet, RunPath
 
 
 @options.takes("data", *options.EXPORT)
-def export(directory: RunPath, json: Json = False, **settings: Any) -> None:
+def export(directory: RunPath, json: Json = False, quiet: Quiet = False, **settings: Any) -> None:
     """Export the trained model to ONNX and compare it with torch on real images."""
     from ntksap_export.cli.settings import run_one
 
-    run_one("export", directory, settings, json)
+    run_one("export", directory, settings, json, quiet)

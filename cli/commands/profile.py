@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ntksap_export.cli import options
-from ntksap_export.cli.options import Json
+from ntksap_export.cli.options import Json, Quiet
 
 Target = Annotated[Path, typer.Argument(help="An output directory of ntksap, or an .onnx file", show_default=False)]
 Save = Annotated[Path | None, typer.Option("--out", help="For an .onnx: write the rows with raw times here as JSON")]
@@ -26,7 +26,12 @@ ImageSize = Annotated[int | None, typer.Option(help="For an .onnx whose input si
     },
 )
 def profile(
-    target: Target, out: Save = None, image_size: ImageSize = None, json: Json = False, **settings: Any
+    target: Target,
+    out: Save = None,
+    image_size: ImageSize = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    **settings: Any,
 ) -> None:
     """Measure latency and memory of the sparse network beside its dense twin, each in a fresh process."""
     from ntksap_export.cli import console, texts
@@ -38,9 +43,9 @@ def profile(
     if target.is_dir():
         if out is not None or image_size is not None:
             raise ConfigError("--out and --image-size go with an .onnx file; a run directory knows both")
-        run_one("profile", target, settings, json)
+        run_one("profile", target, settings, json, quiet)
         return
-    result = profile_graph(target, given(settings), image_size, out, console.make_progress())
+    result = profile_graph(target, given(settings), image_size, out, console.make_progress(quiet))
     if json:
         console.print_json(result)
     else:

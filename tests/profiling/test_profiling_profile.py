@@ -257,7 +257,7 @@ def test_progress_has_one_step_per_cell(log: Log) -> None:
         def say(self, message: str) -> None: ...
 
         @contextmanager
-        def task(self, name: str, total: int) -> Iterator[Task]:
+        def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
             steps.append(f"{name} {total}")
             yield Task()
 
