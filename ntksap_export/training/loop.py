@@ -118,12 +118,13 @@ class _Run:
             for index, (images, labels) in enumerate(self.loaders.train.batches(place.step), place.step):
                 rate = learning_rate(config, (epoch - 1) * steps + index, steps)
                 total = self.loaders.train.global_images(index)
-                loss, right = work.step(images, labels, rate, total, f"{config.seed}/{epoch}/{index}")
+                loss, right = work.backward(images, labels, total, f"{config.seed}/{epoch}/{index}")
                 sums += torch.stack((loss, right, torch.full_like(loss, len(labels))))
-                _tell(task, sums, begun, rate)
                 place.step = index + 1
-                verdict = self.guard.look(loss / len(labels), index + 1, last=place.step == steps)
+                verdict = self.guard.look(loss / len(labels), place.step, last=place.step == steps)
                 self._refuse(verdict, images, epoch)
+                work.apply(rate)
+                _tell(task, sums, begun, rate)
                 if (verdict.stop or verdict.save) and place.step < steps:
                     place.sums = (summed(sums) / world_size()).tolist()  # its share, whoever takes it up
                     place.elapsed = time.perf_counter() - begun
@@ -143,9 +144,7 @@ class _Run:
         val_loss, val_right = evaluate(self.work.judged, self.loaders.val, self.work.precision)
         # The last step's update is judged by no training loss; a state with NaN in it must not be kept.
         if not math.isfinite(val_loss):
-            self._refuse(
-                Verdict("the validation loss is NaN or infinite", self.place.step), images, epoch
-            )
+            self._refuse(Verdict("the validation loss is NaN or infinite", self.place.step), images, epoch)
         return EpochRow(
             epoch=epoch,
             train_loss=loss / seen,
@@ -187,7 +186,7 @@ class _Run:
 
     def _seed(self, epoch: int) -> None:
         """Dropout and the like draw from torch's own generators: set them, or put them back where they were."""
-        if self.place.random is not None and world_size() == 1:
+        if self.place.step and self.place.random is not None and world_size() == 1:
             _set_random_state(self.work.device, self.place.random)
         else:
             torch.manual_seed(seed_of(f"{self.work.config.seed}/{epoch}/{self.place.step}/{rank()}/layers"))

@@ -59,29 +59,31 @@ class Work:
         """The model whose answers count: the averaged one, where there is one."""
         return self.model if self.average is None else self.average.model
 
-    def step(
-        self, images: torch.Tensor, labels: torch.Tensor, rate: float, total: int, key: str
+    def backward(
+        self, images: torch.Tensor, labels: torch.Tensor, total: int, key: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One optimizer step on this process's part of a batch.
+        """The gradient of a batch, by this process's part of it.
 
-        The gradient is that of the mean loss over the whole batch, however many processes and micro-batches it is
+        It is the gradient of the mean loss over the whole batch, however many processes and micro-batches that is
         spread over.
 
         Args:
             images: (N, C, H, W).
             labels: int64 (N,).
-            rate: learning rate.
             total: images of the whole batch, over all processes.
-            key: of the random draws of mixup and cutmix.
+            key: of the random draws of mixup and CutMix.
 
         Returns:
             Sums over this part: of the loss, of right answers; on the device.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         images, targets = mix(images, labels, self.config, f"{key}/{rank()}")
         self.optimizer.zero_grad(set_to_none=True)
-        losses, right = self._backward(images, targets, world_size() / total)
+        return self._backward(images, targets, world_size() / total)
+
+    def apply(self, rate: float) -> None:
+        """Make the optimizer's step, of learning rate `rate`, with the gradient of the last `backward`."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         if self.config.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             clip_norm_(self.model, self.pruned, self.config.clip_norm)
@@ -89,7 +91,6 @@ class Work:
         self.scaler.update()
         if self.average is not None:
             self.average.update_(self.model)
-        return losses, right
 
     def _backward(self, images: torch.Tensor, targets: Targets, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
         losses, right = images.new_zeros((), dtype=torch.float64), images.new_zeros((), dtype=torch.float64)

@@ -12,17 +12,12 @@ from torch.nn import functional
 
 from ntksap_export.errors import CheckpointError, TrainingError
 from ntksap_export.masks import Mask
-from ntksap_export.training import EpochRow, TrainLog, evaluate, load_state, train
+from ntksap_export.training import Checkpoints, EpochRow, TrainLog, evaluate, train
+from ntksap_export.training.checkpoints import last_saved
 from ntksap_export.training.diagnose import first_bad_layer
 
 from ..support.nets import random_mask, tiny_net
 from .cases import config, digits, images, net
-
-
-def history_of(path: Path) -> list[EpochRow]:
-    """The rows stored at `path`."""
-    model = net()
-    return load_state(path, model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), "")
 
 
 def test_it_learns_and_pruned_weights_are_exactly_zero() -> None:
@@ -122,32 +117,32 @@ def test_a_mask_of_another_model_is_refused() -> None:
 
 def test_a_huge_rate_is_named_with_epoch_and_advice(tmp_path: Path) -> None:
     model = net()
-    state = tmp_path / "state.pt"
+    where = Checkpoints(tmp_path / "states")
 
     with pytest.raises(TrainingError) as caught:
-        train(model, Mask.dense(model), digits(), config(lr=1e30, warmup_epochs=0), state_path=state)
+        train(model, Mask.dense(model), digits(), config(lr=1e30, warmup_epochs=0), checkpoints=where)
 
     message = str(caught.value)
-    assert message.startswith("the loss is nan in epoch 1, step ")
+    assert message.startswith("the loss is NaN or infinite in epoch 1, step ")
     assert "first bad layer: " in message
-    assert "no epoch was finished. Lower --lr or use --precision fp32" in message
+    assert "no state was saved. Lower --lr or use --precision fp32" in message
     assert "\n" not in message
-    assert not state.exists()
+    assert not where.directory.exists()
 
 
 def test_a_last_step_that_ruins_the_weights_is_not_kept(tmp_path: Path) -> None:
     model = net()
-    state = tmp_path / "state.pt"
+    where = Checkpoints(tmp_path / "states")
 
     with pytest.raises(TrainingError, match="in epoch 1, step 1; first bad layer: "):  # its own loss was finite
-        train(model, Mask.dense(model), digits(2000), config(lr=1e30, warmup_epochs=0), state_path=state)
-    assert not state.exists()
+        train(model, Mask.dense(model), digits(2000), config(lr=1e30, warmup_epochs=0), checkpoints=where)
+    assert not where.directory.exists()
 
 
 @pytest.mark.parametrize("layer", ["conv1", "bn2", "fc"])
 def test_a_poisoned_weight_is_named_and_the_last_good_state_stays(tmp_path: Path, layer: str) -> None:
     model = net()
-    state = tmp_path / "state.pt"
+    where = Checkpoints(tmp_path / "states")
 
     @torch.no_grad()
     def poison(row: EpochRow) -> None:
@@ -155,11 +150,14 @@ def test_a_poisoned_weight_is_named_and_the_last_good_state_stays(tmp_path: Path
             model.get_parameter(f"{layer}.weight")[1] = float("nan")
 
     with pytest.raises(TrainingError, match=rf"in epoch 3, step 1; first bad layer: {layer}\.weight; the state after"):
-        train(model, Mask.dense(model), digits(), config(epochs=4), state_path=state, on_epoch=poison)
+        train(model, Mask.dense(model), digits(), config(epochs=4), checkpoints=where, on_epoch=poison)
 
-    assert [1, 2] == [row.epoch for row in history_of(state)]
-    kept = torch.load(state, weights_only=True)["model"]
-    assert all(bool(tensor.isfinite().all()) for tensor in kept.values())
+    saved = last_saved(where)
+    assert saved is not None
+    assert "epoch 2" == str(saved)
+    kept = torch.load(where.directory / saved.name, weights_only=True)
+    assert [1, 2] == [entry["epoch"] for entry in kept["history"]]
+    assert all(bool(tensor.isfinite().all()) for tensor in kept["model"].values())
 
 
 def test_first_bad_layer_is_the_first_in_order_of_execution() -> None:
