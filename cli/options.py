@@ -77,6 +77,7 @@ FLAGS: dict[str, Flag] = {
     "label_smoothing": Flag(float, "In [0, 1). Default: 0", panel="Train"),
     "augment": Flag(str, "auto, none, shift, crop-flip or resized-crop. Default: auto", panel="Train"),
     "precision": Flag(str, "fp32, bf16, or auto: bf16 where the hardware is fast at it. Default: auto", panel="Train"),
+    "tensorboard": Flag(bool, "Also write event files to OUT/tensorboard (an extra). Default: no", panel="Train"),
     "opset": Flag(int, "ONNX opset, 18 to 23. Default: 20", panel="Export"),
     "atol": Flag(float, "Parity: absolute tolerance of a logit. Default: 1e-5", panel="Export"),
     "rtol": Flag(float, "Parity: tolerance as a share of the largest logit. Default: 1e-4", panel="Export"),
@@ -96,7 +97,7 @@ PRUNE = (
 )  # fmt: skip
 TRAIN = (
     "epochs", "batch_size", "lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones", "warmup_epochs",
-    "label_smoothing", "augment", "precision",
+    "label_smoothing", "augment", "precision", "tensorboard",
 )  # fmt: skip
 EXPORT = ("opset", "atol", "rtol")
 PROFILE = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")

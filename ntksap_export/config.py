@@ -36,7 +36,7 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "profile": PROFILE_KEYS,
 }
 # How a stage is carried out, not what comes out of it: free to change between runs of one directory.
-FREE_KEYS = ("device", "threads", "workers", "weights")
+FREE_KEYS = ("device", "threads", "workers", "weights", "tensorboard")
 
 DEFAULT_SPARSITY = 0.9  # without any budget; n:m patterns bring their own
 # Three ways to say one thing: a flag of one of them overrules a file's other.
@@ -95,6 +95,7 @@ class RunConfig(BaseModel):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     augment: Literal["auto", "none", "shift", "crop-flip", "resized-crop"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    tensorboard: bool = False
 
     opset: int = Field(20, ge=18, le=23)
     atol: float = Field(1e-5, gt=0)
@@ -216,6 +217,8 @@ def _unknown_key(key: str) -> str:
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     where = flag_name(str(problem["loc"][0])) if problem["loc"] else "configuration"
+    if problem["type"] == "value_error":  # a sentence of our own, which says what it got
+        return f"{where}: {problem['ctx']['error']}"
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{where}: {message}; got {problem['input']!r}"
 

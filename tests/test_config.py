@@ -254,3 +254,10 @@ def test_a_free_setting_changes_no_stage() -> None:
 
 def test_flags_have_dashes() -> None:
     assert "score-batch-size" == flag_name("score_batch_size")
+
+
+def test_a_sentence_of_our_own_says_once_what_it_got() -> None:
+    with pytest.raises(ConfigError) as caught:
+        made(params="abc")
+
+    assert "params: must be a number such as 250000, 250k or 2.5M; got 'abc'" == str(caught.value)

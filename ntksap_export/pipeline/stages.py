@@ -18,6 +18,7 @@ from ntksap_export.graph import export as export_graph
 from ntksap_export.masks import format_channels, format_health, format_table, layer_costs, mask_health, mask_table
 from ntksap_export.pipeline.choose import choose_mask
 from ntksap_export.pipeline.context import CHANNELS, Context
+from ntksap_export.pipeline.tensorboard import TensorBoard
 from ntksap_export.profiling.environment import environment
 from ntksap_export.profiling.profile import Variant, profile
 from ntksap_export.report import ReportInput, render_card, render_html
@@ -95,6 +96,7 @@ def run_train(context: Context) -> tuple[str, ...]:
 
     def on_epoch(row: EpochRow) -> None:
         rows.append(row)
+        board.write(row)
         write_text(run.file("metrics.jsonl"), "".join(f"{canonical_json(asdict(item))}\n" for item in rows))
         context.progress.say(
             f"epoch {row.epoch}/{config.epochs}: train loss {row.train_loss:.4f}, accuracy {row.train_accuracy:.2%}; "
@@ -105,16 +107,17 @@ def run_train(context: Context) -> tuple[str, ...]:
         f"train on {context.device.type} in {resolve_precision(config.precision, context.device)}: "
         f"{data.spec.train_images:,} images, {config.epochs} epochs of {len(loaders.train)} steps"
     )
-    log = train(
-        model,
-        mask,
-        loaders,
-        settings,
-        state_path=run.training_state,
-        fingerprint=mask.digest(),
-        progress=context.progress,
-        on_epoch=on_epoch,
-    )
+    with TensorBoard(run.file("tensorboard") if config.tensorboard else None) as board:
+        log = train(
+            model,
+            mask,
+            loaders,
+            settings,
+            state_path=run.training_state,
+            fingerprint=mask.digest(),
+            progress=context.progress,
+            on_epoch=on_epoch,
+        )
     SparseCheckpoint.of(model, mask, context.provenance()).save(run.file("model.safetensors"))
     write_json(run.file("metrics.json"), log.to_json())
     return ("model.safetensors", "metrics.json", "metrics.jsonl")
