@@ -97,6 +97,7 @@ FLAGS: dict[str, Flag] = {
         float, "Minutes between two saves within an epoch; each epoch is saved besides. Default: 10", panel="Train"
     ),
     "keep_checkpoints": Flag(int, "How many of the last saved states stay, and the best. Default: 2", panel="Train"),
+    "tensorboard": Flag(bool, "Also write event files to OUT/tensorboard (an extra). Default: no", panel="Train"),
     "opset": Flag(int, "ONNX opset, 18 to 23. Default: 20", panel="Export"),
     "atol": Flag(float, "Parity: absolute tolerance of a logit. Default: 1e-5", panel="Export"),
     "rtol": Flag(float, "Parity: tolerance as a share of the largest logit. Default: 1e-4", panel="Export"),
@@ -118,6 +119,7 @@ TRAIN = (
     "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "decay_norms", "schedule",
     "milestones", "gamma", "warmup_epochs", "clip_norm", "label_smoothing", "mixup", "cutmix", "ema", "rescale_init",
     "augment", "precision", "accumulate", "sync_bn", "compile", "checkpoint_minutes", "keep_checkpoints",
+    "tensorboard",
 )  # fmt: skip
 EXPORT = ("opset", "atol", "rtol")
 PROFILE = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")

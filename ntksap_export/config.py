@@ -38,7 +38,7 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
 }
 # How a stage is carried out, not what comes out of it: free to change between runs of one directory.
 FREE_KEYS = (
-    "device", "threads", "workers", "weights", "compile", "checkpoint_minutes", "keep_checkpoints",
+    "device", "threads", "workers", "weights", "compile", "checkpoint_minutes", "keep_checkpoints", "tensorboard",
 )  # fmt: skip
 
 DEFAULT_SPARSITY = 0.9  # without any budget; n:m patterns bring their own
@@ -110,6 +110,7 @@ class RunConfig(BaseModel):
     compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = "none"
     checkpoint_minutes: float = Field(10.0, gt=0)
     keep_checkpoints: int = Field(2, ge=1)
+    tensorboard: bool = False
 
     opset: int = Field(20, ge=18, le=23)
     atol: float = Field(1e-5, gt=0)
@@ -231,6 +232,8 @@ def _unknown_key(key: str) -> str:
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     where = flag_name(str(problem["loc"][0])) if problem["loc"] else "configuration"
+    if problem["type"] == "value_error":  # a sentence of our own, which says what it got
+        return f"{where}: {problem['ctx']['error']}"
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{where}: {message}; got {problem['input']!r}"
 

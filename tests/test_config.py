@@ -92,7 +92,7 @@ def test_density_and_sparsity_together_are_refused() -> None:
         ({"workers": -1}, "workers: input should be greater than or equal to 0; got -1"),
         ({"opset": 17}, "opset: input should be greater than or equal to 18; got 17"),
         ({"stem": "mnist"}, "stem: input should be 'auto', 'imagenet' or 'cifar'; got 'mnist'"),
-        ({"precision": "fp16"}, "precision: input should be 'auto', 'fp32' or 'bf16'; got 'fp16'"),
+        ({"precision": "fp8"}, "precision: input should be 'auto', 'fp32', 'bf16' or 'fp16'; got 'fp8'"),
         ({"keep_dense": "fc"}, "keep-dense: input should be a valid tuple; got 'fc'"),
         ({"mean": (0.5, 0.5, 0.5)}, "give both --mean and --std, or neither"),
         ({"std": (0.5, 0.5, 0.5)}, "give both --mean and --std, or neither"),
@@ -263,3 +263,10 @@ def test_a_free_setting_changes_no_stage() -> None:
 
 def test_flags_have_dashes() -> None:
     assert "score-batch-size" == flag_name("score_batch_size")
+
+
+def test_a_sentence_of_our_own_says_once_what_it_got() -> None:
+    with pytest.raises(ConfigError) as caught:
+        made(params="abc")
+
+    assert "params: must be a number such as 250000, 250k or 2.5M; got 'abc'" == str(caught.value)

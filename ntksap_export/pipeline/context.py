@@ -26,6 +26,7 @@ from ntksap_export.errors import CheckpointError, RunDirectoryError
 from ntksap_export.masks import Mask, split_pattern
 from ntksap_export.pipeline.ranks import own_device
 from ntksap_export.pipeline.run_dir import RunDir
+from ntksap_export.pipeline.tensorboard import check_tensorboard
 from ntksap_export.progress import Progress
 from ntksap_export.pruning import ChannelPlan, reinit_seed
 from ntksap_export.training import rescale_init_, resolve_device
@@ -192,13 +193,15 @@ def check_network(context: Context, starts: bool = True) -> None:
         starts: whether the model's initialization is needed; what a later stage takes up was trained already.
 
     Raises:
-        UnavailableError: no such device, or the model's library is not installed.
+        UnavailableError: no such device, or a library that is needed is not installed.
         ConfigError: the model cannot be built so, or cannot take such an image.
         CheckpointError: `--weights` cannot be read, or do not fit.
     """
     from ntksap_export.masks import layer_costs
 
     _ = context.device
+    if starts and context.config.tensorboard:
+        check_tensorboard()
     model = networks.check_network(**context.model_arguments, shape=context.shape, seed=context.config.seed)
     layer_costs(model, context.shape)
     if starts:

@@ -72,7 +72,11 @@ def plan(config: RunConfig, out: Path, overwrite: bool = False) -> dict[str, Any
         "dense_flops": 2 * sum(cost.macs for cost in costs),
         "estimated_s": _estimate(context, precision, look.train_images),
         "done": [stage for stage in STAGES if run.is_done(stage, config)],
-        "files": [*FILES, *([CHANNELS] if config.pattern.startswith("channel") else [])],
+        "files": [
+            *FILES,
+            *([CHANNELS] if config.pattern.startswith("channel") else []),
+            *(["tensorboard/"] if config.tensorboard else []),
+        ],
     }
 
 

@@ -16,6 +16,7 @@ from ntksap_export.data import Loaders, make_loaders
 from ntksap_export.masks import Mask
 from ntksap_export.pipeline.context import Context, config_json
 from ntksap_export.pipeline.ranks import all_or_none
+from ntksap_export.pipeline.tensorboard import TensorBoard
 from ntksap_export.pruning.distributed import check_same, is_main, of_main, rank, world_size
 from ntksap_export.training import Checkpoints, EpochRow, resolve_precision, train, train_config
 
@@ -32,7 +33,8 @@ def run_train(context: Context) -> tuple[str, ...]:
         f"train on {_processes()}{context.device.type} in {precision}: {loaders.spec.train_images:,} images, "
         f"{config.epochs} epochs of {len(loaders.train)} steps"
     )
-    with _sigterm() as stop:
+    directory = run.file("tensorboard") if config.tensorboard and is_main() else None
+    with _sigterm() as stop, TensorBoard(directory) as board:
         log = train(
             model,
             mask,
@@ -42,7 +44,7 @@ def run_train(context: Context) -> tuple[str, ...]:
                 run.training_states, mask.digest(), config.keep_checkpoints, config.checkpoint_minutes
             ),
             progress=context.progress,
-            on_epoch=_telling(context) if is_main() else None,
+            on_epoch=_telling(context, board) if is_main() else None,
             stop=stop,
         )
     if is_main():
@@ -71,12 +73,13 @@ def _loaders(context: Context) -> Loaders:
     )
 
 
-def _telling(context: Context) -> Callable[[EpochRow], None]:
+def _telling(context: Context, board: TensorBoard) -> Callable[[EpochRow], None]:
     """What is written and said after each epoch."""
     rows: list[EpochRow] = []
 
     def on_epoch(row: EpochRow) -> None:
         rows.append(row)
+        board.write(row)
         lines = "".join(f"{canonical_json(asdict(item))}\n" for item in rows)
         write_text(context.run.file("metrics.jsonl"), lines)
         context.progress.say(

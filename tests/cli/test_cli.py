@@ -103,7 +103,7 @@ def test_other_methods_prune_to_the_same_count(ntksap: Call, tmp_path: Path, met
     [
         (("--flops", "25"), "flops: input should be less than or equal to 1; got 25"),
         (("--flops", "0"), "flops: input should be greater than 0"),
-        (("--params", "many"), "params: value error, must be a number such as 250000, 250k or 2.5M; got 'many'"),
+        (("--params", "many"), "error: params: must be a number such as 250000, 250k or 2.5M; got 'many'"),
         (("--params", "1G"), "--params 1,000,000,000 is more than the 270,896 prunable weights"),
         (("--params", "1k", "--sparsity", "0.5"), "give --sparsity or --params, not both"),
         (("--pattern", "3/4"), "unknown pattern '3/4'"),

@@ -125,7 +125,7 @@ def test_a_broken_index_is_refused(where: Checkpoints, index: str) -> None:
     saved(where, (1, 0, 0.5))
     (where.directory / "index.json").write_text(index)
 
-    with pytest.raises(RunDirectoryError, match="index.json' cannot be read"):
+    with pytest.raises(RunDirectoryError, match=r"index\.json' cannot be read"):
         newest(where)
 
 
@@ -136,7 +136,7 @@ def test_an_index_that_leads_elsewhere_is_refused(where: Checkpoints) -> None:
     index["newest"][0]["name"] = "../other.pt"
     path.write_text(json.dumps(index))
 
-    with pytest.raises(RunDirectoryError, match="index.json' cannot be read"):
+    with pytest.raises(RunDirectoryError, match=r"index\.json' cannot be read"):
         newest(where)
 
 

@@ -60,7 +60,7 @@ class After:
 
 def stopped_after(steps: int, where: Checkpoints, kind: str = "sgd") -> None:
     model = net()
-    with pytest.raises(Preempted, match="stopped by SIGTERM, the state after epoch .* is saved; the same command"):
+    with pytest.raises(Preempted, match=r"stopped by SIGTERM, the state after epoch .* is saved; the same command"):
         train(model, random_mask(model), digits(), settings(kind), checkpoints=where, stop=After(steps))
 
 
