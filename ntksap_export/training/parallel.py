@@ -21,20 +21,19 @@ T = TypeVar("T")
 _LOST = ("connection", "peer", "gloo", "nccl", "timed out", "timeout", "socket", "process group")
 
 
-def distribute(model: nn.Module, device: torch.device, synced: bool) -> nn.Module:
-    """The model as each process runs it: with its gradients averaged over all, and rank 0's weights to begin with.
+def distribute(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model as each process runs it: with its gradients averaged over all, rank 0's weights to begin with,
+    and rank 0's buffers in every step.
 
     Args:
         model: on `device`.
         device: of this process.
-        synced: whether BatchNorm takes its statistics over all processes; else rank 0's buffers go to all.
     """
     if world_size() == 1:
         return model
     return DistributedDataParallel(
         model,
         device_ids=[device.index] if device.type == "cuda" else None,
-        broadcast_buffers=not synced,
         gradient_as_bucket_view=True,
     )
 

@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import MethodType
+from typing import Any
 
 import torch
 from torch import distributed, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional
 from torch.nn.modules import _functions
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ntksap_export.pruning.distributed import world_size
+from ntksap_export.training.parallel import summed
 
 
 @contextmanager
@@ -60,11 +61,11 @@ def _normalize(layer: _BatchNorm, x: torch.Tensor, momentum: float) -> torch.Ten
     shape = [1, -1, *([1] * (x.dim() - 2))]
     wide = x.float()
     own = torch.tensor([float(x.numel() // x.shape[1])], device=x.device)
-    sums = _summed(torch.cat((wide.sum(axes), own)))
+    sums = _Sum.apply(torch.cat((wide.sum(axes), own)))
     count = sums[-1].detach()
     mean = sums[:-1] / count
     centered = wide - mean.view(shape)
-    variance = _summed(centered.square().sum(axes)) / count
+    variance = _Sum.apply(centered.square().sum(axes)) / count
     if layer.running_mean is not None and layer.running_var is not None:
         with torch.no_grad():
             layer.running_mean.lerp_(mean.detach(), momentum)
@@ -75,7 +76,13 @@ def _normalize(layer: _BatchNorm, x: torch.Tensor, momentum: float) -> torch.Ten
     return normal.to(x.dtype)
 
 
-def _summed(x: torch.Tensor) -> torch.Tensor:
-    """The sum over all processes, through which gradients flow back to all."""
-    total: torch.Tensor = all_reduce(x)  # type: ignore[no-untyped-call]
-    return total
+class _Sum(torch.autograd.Function):
+    """The sum over all processes. Each one's part counts once in everybody's sum: gradients are summed likewise."""
+
+    @staticmethod
+    def forward(_: Any, x: torch.Tensor) -> torch.Tensor:
+        return summed(x)
+
+    @staticmethod
+    def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return summed(gradient)

@@ -151,7 +151,7 @@ def begin(model: nn.Module, mask: Mask, config: TrainConfig) -> Work:
     precision = resolve_precision(config.precision, device)
     optimizer = make_optimizer(model, config)
     pruned = keep_pruned(optimizer, model, mask)
-    runner = distribute(model, device, config.sync_bn)
+    runner = distribute(model, device)
     average = Average(model, config.ema) if config.ema else None
     fast: Callable[[torch.Tensor], torch.Tensor] = runner
     if config.compile != "none":

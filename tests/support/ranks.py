@@ -14,14 +14,22 @@ from torch import distributed, multiprocessing
 PROCESSES = 2
 
 
-def on_two_ranks(work: Callable[[], dict[str, Any]], place: Path) -> list[dict[str, Any]]:
+def on_two_ranks(work: Callable[[], dict[str, Any]], place: Path, join_all: bool = False) -> list[dict[str, Any]]:
     """What `work`, a function of a module, answers in each rank of a new group; one thread each.
 
     Args:
         work: its answer goes through JSON.
         place: an empty directory.
+        join_all: wait for the other process, where one dies, before the error is raised.
     """
-    multiprocessing.spawn(_one, (work, str(place)), nprocs=PROCESSES)  # type: ignore[no-untyped-call]
+    group = multiprocessing.spawn(  # type: ignore[no-untyped-call]
+        _one, (work, str(place)), nprocs=PROCESSES, join=False
+    )
+    if join_all:
+        for process in group.processes:
+            process.join()
+    while not group.join():
+        pass
     return [json.loads((place / str(rank)).read_text()) for rank in range(PROCESSES)]
 
 
