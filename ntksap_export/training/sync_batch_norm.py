@@ -61,11 +61,11 @@ def _normalize(layer: _BatchNorm, x: torch.Tensor, momentum: float) -> torch.Ten
     shape = [1, -1, *([1] * (x.dim() - 2))]
     wide = x.float()
     own = torch.tensor([float(x.numel() // x.shape[1])], device=x.device)
-    sums = _Sum.apply(torch.cat((wide.sum(axes), own)))
+    sums = _summed(torch.cat((wide.sum(axes), own)))
     count = sums[-1].detach()
     mean = sums[:-1] / count
     centered = wide - mean.view(shape)
-    variance = _Sum.apply(centered.square().sum(axes)) / count
+    variance = _summed(centered.square().sum(axes)) / count
     if layer.running_mean is not None and layer.running_var is not None:
         with torch.no_grad():
             layer.running_mean.lerp_(mean.detach(), momentum)
@@ -84,5 +84,10 @@ class _Sum(torch.autograd.Function):
         return summed(x)
 
     @staticmethod
-    def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:
         return summed(gradient)
+
+
+def _summed(x: torch.Tensor) -> torch.Tensor:
+    total: torch.Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]
+    return total
