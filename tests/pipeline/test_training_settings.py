@@ -70,8 +70,9 @@ def test_what_lost_channels_is_rescaled_from_the_fan_in_it_was_drawn_for(tmp_pat
     dense = dict(context(tmp_path / "slim", **changes).build_dense().named_parameters())
     plain = dict(context(tmp_path / "slim", **changes).build_to_train().named_parameters())
     rescaled = dict(context(tmp_path / "slim", rescale_init=True, **changes).build_to_train().named_parameters())
+
     narrowed = [name for name, value in plain.items() if value.ndim > 1 and value[0].numel() < dense[name][0].numel()]
-    assert len(narrowed) > 5
+    assert len(narrowed) >= 3
     for name in narrowed:
         factor = (dense[name][0].numel() / plain[name][0].numel()) ** 0.5
         torch.testing.assert_close(rescaled[name], plain[name] * factor)
