@@ -29,6 +29,7 @@ class Flag:
 _DATA = "Data and model"
 
 FLAGS: dict[str, Flag] = {
+    "recipe": Flag(str, "Settings by name, see `ntksap list recipes`; flags and --config overrule them"),
     "weights": Flag(
         str, "File of weights to start from: safetensors, or a state dict of torch.save. Default: drawn",
         panel=_DATA,
@@ -125,9 +126,10 @@ EXPORT = ("opset", "atol", "rtol")
 PROFILE = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
 
 Model = Annotated[
-    str,
+    str | None,
     typer.Argument(
-        help="A name from `ntksap list models`, torchvision:NAME, timm:NAME, or your own package.module:factory",
+        help="A name from `ntksap list models`, torchvision:NAME, timm:NAME, or your own package.module:factory; "
+        "--recipe may bring it",
         show_default=False,
     ),
 ]

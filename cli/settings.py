@@ -7,20 +7,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ntksap_export import recipes
 from ntksap_export.cli import console, texts
 from ntksap_export.cli.options import given
 from ntksap_export.config import DEFAULT_SPARSITY, RunConfig, make_config, merge, read_toml
-from ntksap_export.pipeline import run_stage, summary
+from ntksap_export.errors import ConfigError
+from ntksap_export.pipeline import RunDir, run_stage, summary
+from ntksap_export.progress import Progress
 
 
-def load_config(model: str, file: Path | None, settings: Mapping[str, Any]) -> RunConfig:
-    """Lay the flags over the file over the defaults.
+def load_config(model: str | None, file: Path | None, settings: Mapping[str, Any]) -> RunConfig:
+    """Lay the flags over the file over the recipe over the defaults.
 
     Raises:
-        ConfigError: an unknown key, or a value out of range.
+        ConfigError: no model, no such recipe, an unknown key, or a value out of range.
     """
-    values = merge(read_toml(file) if file else {}, given(settings))
-    return make_config({**values, "model": model})
+    values = recipes.lay_under(merge(read_toml(file) if file else {}, given(settings)), model)
+    chosen = model or values.get("model")
+    if chosen is None:
+        raise ConfigError("name a MODEL, see `ntksap list models`, or a --recipe that brings one")
+    return make_config({**values, "model": chosen})
 
 
 def default_out(config: RunConfig) -> Path:
@@ -46,6 +52,22 @@ def run_one(
     overwrite: bool = False,
 ) -> None:
     """One stage of a directory, and its summary."""
-    run_stage(stage, directory, given(settings), overwrite=overwrite, progress=console.make_progress(quiet))
+    progress = console.make_progress(quiet)
+    changes = given(settings)
+    if "recipe" in changes:
+        changes = {**recipes.training(changes["recipe"]), **changes}
+    if "recipe" in changes and directory.is_dir():
+        _say_what_stays(changes["recipe"], directory, progress)
+    run_stage(stage, directory, changes, overwrite=overwrite, progress=progress)
     result = summary(directory)
     console.print_json(result) if json else print(texts.summary_text(result))
+
+
+def _say_what_stays(recipe: str, directory: Path, progress: Progress) -> None:
+    """A network is pruned once: what a recipe says of that comes too late."""
+    other = recipes.differences(recipe, RunDir(directory).stored_config(), ("prune",))
+    if other:
+        shown = "; ".join(
+            f"{flag} {texts.plain(run)} (recipe: {texts.plain(said)})" for flag, (said, run) in other.items()
+        )
+        progress.say(f"recipe {recipe}: only its training settings are taken; this network was made with {shown}")

@@ -32,7 +32,7 @@ def plan_text(plan: dict[str, Any], out: Path) -> str:
         f"plan for {out} (nothing is written)",
         "",
         "settings:",
-        *(f"  {key} = {_value(value)}" for key, value in sorted(settings.items())),
+        *(f"  {key} = {plain(value)}" for key, value in sorted(settings.items())),
         "",
         f"data: {data['name']}, {data['classes']} classes, {images}",
         "",
@@ -176,7 +176,7 @@ def inspect_text(result: dict[str, Any]) -> str:
         [
             f"{result['kind']}, {result['file_bytes'] / 1e6:.3f} MB",
             *aligned(("tensor", "shape", "dtype", "encoding", "bytes", "sparsity"), rows, "<><<>>"),
-            *(f"{key}: {_value(value)}" for key, value in result["facts"].items()),
+            *(f"{key}: {plain(value)}" for key, value in result["facts"].items()),
         ]
     )
 
@@ -195,5 +195,6 @@ def _shape(sides: Sequence[int]) -> str:
     return "x".join(map(str, sides))
 
 
-def _value(value: Any) -> str:
+def plain(value: Any) -> str:
+    """A setting as one types it."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)

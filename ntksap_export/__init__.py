@@ -11,6 +11,7 @@ from typing import Any
 _PUBLIC = {
     "models": "ntksap_export.models",
     "data": "ntksap_export.data",
+    "recipes": "ntksap_export.recipes",
     "Budget": "ntksap_export.pruning:Budget",
     "NtkSap": "ntksap_export.pruning:NtkSap",
     "ScoringInputs": "ntksap_export.pruning:ScoringInputs",

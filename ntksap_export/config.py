@@ -39,6 +39,7 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
 # How a stage is carried out, not what comes out of it: free to change between runs of one directory.
 FREE_KEYS = (
     "device", "threads", "workers", "weights", "compile", "checkpoint_minutes", "keep_checkpoints", "tensorboard",
+    "recipe",
 )  # fmt: skip
 
 DEFAULT_SPARSITY = 0.9  # without any budget; n:m patterns bring their own
@@ -55,6 +56,7 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     model: str
+    recipe: str | None = None
     weights: str | None = None
     weights_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     data: str = "digits"
@@ -193,18 +195,37 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: no such file, not TOML, or an unknown key.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"--config: no such file '{path}'") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config: '{path}' is not TOML: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--config '{path}' is not TOML: {error}") from None
+    values, _ = parse_toml(text, f"--config '{path}'")
+    return values
+
+
+def parse_toml(text: str, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The keys of a TOML text, with underscores, and its table `about`, which is for readers and may be missing.
+
+    Args:
+        text: of the file.
+        where: what it is, for errors.
+
+    Raises:
+        ConfigError: not TOML, or an unknown key.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where} is not TOML: {error}") from None
+    about = table.pop("about") if isinstance(table.get("about"), dict) else {}
     values = {}
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in RunConfig.model_fields and name != "density":
-            raise ConfigError(f"--config '{path}': {_unknown_key(key)}")
+            raise ConfigError(f"{where}: {_unknown_key(key)}")
         values[name] = value
-    return values
+    return values, about
 
 
 def merge(file_values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:

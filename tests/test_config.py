@@ -175,7 +175,7 @@ def test_an_unknown_key_in_toml_names_file_key_and_valid_keys(tmp_path: Path) ->
 def test_what_is_not_toml_is_refused(tmp_path: Path, text: str) -> None:
     file = toml(tmp_path, text)
 
-    with pytest.raises(ConfigError, match=r"--config: '.*run\.toml' is not TOML: "):
+    with pytest.raises(ConfigError, match=r"--config '.*run\.toml' is not TOML: "):
         read_toml(file)
 
 

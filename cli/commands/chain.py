@@ -13,9 +13,9 @@ from ntksap_export.cli.options import Config, Json, Model, Out, Overwrite, Quiet
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan and write nothing")]
 
 
-@options.takes(*options.DATA, *options.PRUNE, *options.TRAIN, *options.EXPORT, *options.PROFILE)
+@options.takes("recipe", *options.DATA, *options.PRUNE, *options.TRAIN, *options.EXPORT, *options.PROFILE)
 def prune_train_export(
-    model: Model,
+    model: Model = None,
     out: Out = None,
     config: Config = None,
     overwrite: Overwrite = False,

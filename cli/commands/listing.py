@@ -1,25 +1,41 @@
-"""`ntksap list models|methods|data`."""
+"""`ntksap list models|methods|data|recipes`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from ntksap_export.cli.options import Json
 
-What = Annotated[Literal["models", "methods", "data"], typer.Argument(help="models, methods or data")]
+What = Annotated[
+    Literal["models", "methods", "data", "recipes"], typer.Argument(help="models, methods, data or recipes")
+]
 
 
 def list_(what: What, json: Json = False) -> None:
-    """List what can be named: models, methods, kinds of data."""
+    """List what can be named: models, methods, kinds of data, recipes."""
     from ntksap_export.cli import console, texts
 
-    rows = _ROWS[what]()
-    if json:
-        console.print_json([{"name": name, "summary": text} for name, text in rows])
-        return
-    print("\n".join(texts.aligned((what, "what it is"), rows, "<<")))
+    if what == "recipes":
+        table = _recipes()
+        header = ("recipes", "model", "data", "epochs", "what it is")
+        lines = texts.aligned(header, [tuple(map(str, row.values())) for row in table], "<<<><")
+    else:
+        rows = _ROWS[what]()
+        table = [{"name": name, "summary": text} for name, text in rows]
+        lines = texts.aligned((what, "what it is"), rows, "<<")
+    console.print_json(table) if json else print("\n".join(lines))
+
+
+def _recipes() -> list[dict[str, Any]]:
+    from ntksap_export import recipes
+
+    keys = ("model", "data", "epochs")
+    return [
+        {"name": name, **{key: recipes.read(name)[key] for key in keys}, "summary": recipes.summary(name)}
+        for name in recipes.names()
+    ]
 
 
 def _models() -> list[tuple[str, str]]:

@@ -19,9 +19,9 @@ Compare = Annotated[
 ]
 
 
-@options.takes(*options.DATA, *options.PRUNE)
+@options.takes("recipe", *options.DATA, *options.PRUNE)
 def prune(
-    model: Model,
+    model: Model = None,
     out: Out = None,
     config: Config = None,
     overwrite: Overwrite = False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ntksap_export import recipes
 from ntksap_export.report.cells import headline_pair, paired_cells, setting_of, skipped_cells
 from ntksap_export.report.charts import layer_name
 from ntksap_export.report.inputs import Json, ReportInput, at, flag
@@ -65,6 +66,7 @@ def run_rows(data: ReportInput) -> Rows:
     flop_density = at(table, "flop_density")
     rows = [
         ("model", plain(at(config, "architecture"))),
+        ("recipe", _recipe_words(data)),
         ("starts from", _weights_words(data)),
         ("classes", plain(at(config, "num_classes"))),
         ("input (C, H, W)", plain(at(config, "pretrained_cfg", "input_size"))),
@@ -91,6 +93,18 @@ def run_rows(data: ReportInput) -> Rows:
         ("time to train", seconds(at(data.metrics, "seconds"))),
     ]
     return [row for row in rows if ABSENT not in row[1]]
+
+
+def _recipe_words(data: ReportInput) -> str:
+    name, settings = flag(data, "recipe"), at(data.config, "ntksap", "config", default={})
+    if name is None:
+        return ABSENT
+    if name not in recipes.names():
+        return str(name)
+    other = recipes.differences(name, settings, ("prune", "train"))
+    # The data have a row of their own, without a path.
+    shown = [f"{key} {'none' if run is None else plain(run)}" for key, (_, run) in other.items() if key != "data"]
+    return f"{name}, but {', '.join(shown)}" if shown else str(name)
 
 
 def _channels_kept(data: ReportInput) -> str:

@@ -29,6 +29,7 @@ FLOORS = {
     "launch": 0,
     "progress": 0,
     "ranges": 0,
+    "recipes": 0,
     "models": 0,
 }
 OWNERS = {

@@ -380,7 +380,15 @@ def test_defaults_in_the_help_are_those_of_the_configuration() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["prune-train-export", "--help"], ["inspect", "--help"], ["--version"], ["list", "models"]],
+    [
+        ["--help"],
+        ["prune-train-export", "--help"],
+        ["inspect", "--help"],
+        ["--version"],
+        ["list", "models"],
+        ["list", "recipes"],
+        ["train", "--show-recipe", "cifar-fast"],
+    ],
 )
 def test_help_loads_no_torch(arguments: list[str]) -> None:
     code = (

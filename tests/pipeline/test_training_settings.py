@@ -11,7 +11,7 @@ import torch
 
 from ntksap_export.config import TRAIN_KEYS, make_config
 from ntksap_export.masks import fan_in
-from ntksap_export.pipeline import RunDir, resolve
+from ntksap_export.pipeline import RunDir, resolve, run_road
 from ntksap_export.pipeline.context import Context
 from ntksap_export.progress import Silent
 from ntksap_export.training import TrainConfig, train_config
@@ -61,3 +61,18 @@ def test_training_may_start_from_rescaled_weights(finished_run: Path, control: s
             factor = (inputs / live) ** 0.5 if live else 1.0
             torch.testing.assert_close(rescaled[name][row], plain[name][row] * factor)
     assert all(torch.equal(plain[name], value) for name, value in rescaled.items() if name not in mask)
+
+
+def test_what_lost_channels_is_rescaled_from_the_fan_in_it_was_drawn_for(tmp_path: Path) -> None:
+    changes = {"pattern": "channel", "method": "magnitude", "sparsity": 0.5}
+    run_road(small_config(**changes), tmp_path / "slim", stages=("prune",))
+
+    dense = dict(context(tmp_path / "slim", **changes).build_dense().named_parameters())
+    plain = dict(context(tmp_path / "slim", **changes).build_to_train().named_parameters())
+    rescaled = dict(context(tmp_path / "slim", rescale_init=True, **changes).build_to_train().named_parameters())
+
+    narrowed = [name for name, value in plain.items() if value.ndim > 1 and value[0].numel() < dense[name][0].numel()]
+    assert len(narrowed) >= 3
+    for name in narrowed:
+        factor = (dense[name][0].numel() / plain[name][0].numel()) ** 0.5
+        torch.testing.assert_close(rescaled[name], plain[name] * factor)
