@@ -18,6 +18,7 @@ from ntksap_export.errors import BUG_EXIT_CODE, INTERRUPTED_EXIT_CODE, OS_ERROR_
 from ntksap_export.launch import launch
 
 _PATIENCE_S = 5.0
+_TOGETHER = ("prune",)  # verbs that several processes of torchrun walk together
 
 app = typer.Typer(
     name="ntksap",
@@ -55,19 +56,30 @@ def _root(
     place, verb = launch(), context.invoked_subcommand
     if quiet and verb is not None:
         context.default_map = {verb: {"quiet": True}}  # where a verb has the flag, this is as if it were given there
-    if place is not None and verb != "prune":
-        raise ConfigError(f"only `prune` runs on several processes so far; run `ntksap {verb}` without torchrun")
+    if place is not None and verb not in _TOGETHER:
+        raise ConfigError(
+            f"`ntksap {verb}` runs in one process, got {place.processes}; start it without torchrun "
+            f"(on several run: {', '.join(_TOGETHER)})"
+        )
 
 
 def main() -> None:
     """Run `ntksap`; one line on stderr and an exit code for whatever is the user's to mend."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)  # typer ends on a KeyboardInterrupt without a word
-    place = launch()
-    if place is None or place.rank == 0:
-        _run()
+    if rank := _rank():
+        _help_silently(rank)
     else:
-        _help_silently(place.rank)
+        _run()
+
+
+def _rank() -> int:
+    """This process's rank; 0 also where the launch is wrong, which the verb will say."""
+    try:
+        place = launch()
+    except ConfigError:
+        return 0
+    return 0 if place is None else place.rank
 
 
 def _help_silently(rank: int) -> None:

@@ -8,8 +8,8 @@
     ├── ExportError             5   a graph that could not be made, or does not agree with the model
     ├── ScoreError              6   scores that are NaN or infinite
     ├── TrainingError           6   training that diverged
-    ├── Preempted             143   a SIGTERM; what was done is saved
-    └── UnavailableError        7   a device or a library that is not here
+    ├── UnavailableError        7   a device or a library that is not here
+    └── Preempted             143   stopped by SIGTERM; the same command goes on
 
 OSError (a full disk, a read-only directory) is 8, an interrupt is 130; a bug is 70 and shows its traceback.
 Messages are one line: what was wrong, what was got, what to do.
@@ -64,12 +64,6 @@ class TrainingError(NtksapError):
     exit_code = 6
 
 
-class Preempted(NtksapError):
-    """SIGTERM: the work so far is saved, and the same command goes on."""
-
-    exit_code = 143
-
-
 class UnavailableError(NtksapError):
     """A device or an optional library that is not on this machine."""
 
@@ -77,5 +71,12 @@ class UnavailableError(NtksapError):
 
 
 OS_ERROR_EXIT_CODE = 8
-INTERRUPTED_EXIT_CODE = 130
 BUG_EXIT_CODE = 70
+INTERRUPTED_EXIT_CODE = 130
+TERMINATED_EXIT_CODE = 143  # 128 + SIGTERM, as a shell has it
+
+
+class Preempted(NtksapError):
+    """Stopped by SIGTERM with its work saved: the machine is wanted back, and the same command goes on."""
+
+    exit_code = TERMINATED_EXIT_CODE

@@ -25,6 +25,16 @@ def check_sparsity(value: float) -> None:
     raise ConfigError(f"sparsity must be in [0, 1); got {value:g}. {hint}")
 
 
+def check_share(name: str, value: float) -> None:
+    """Refuse a share outside [0, 1]; `name` is the flag's.
+
+    Raises:
+        ConfigError: always, outside [0, 1].
+    """
+    if not 0.0 <= value <= 1.0:
+        raise ConfigError(f"{name} must be in [0, 1]; got {value:g}")
+
+
 def read_count(text: str) -> int:
     """A whole number, with k, M or G behind it or not: `2.5M` is 2,500,000.
 

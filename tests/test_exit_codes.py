@@ -16,6 +16,7 @@ EXPECTED = {
     "ScoreError": 6,
     "TrainingError": 6,
     "UnavailableError": 7,
+    "Preempted": 143,
 }
 
 
@@ -27,11 +28,16 @@ def test_each_error_has_its_code() -> None:
     }
 
     assert EXPECTED == found
-    assert (8, 130, 70) == (errors.OS_ERROR_EXIT_CODE, errors.INTERRUPTED_EXIT_CODE, errors.BUG_EXIT_CODE)
+    assert (8, 70, 130, 143) == (
+        errors.OS_ERROR_EXIT_CODE,
+        errors.BUG_EXIT_CODE,
+        errors.INTERRUPTED_EXIT_CODE,
+        errors.TERMINATED_EXIT_CODE,
+    )
 
 
 def test_the_readme_lists_every_code() -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text()
 
-    for code in sorted({*EXPECTED.values(), 8, 70, 130} - {1}):
+    for code in sorted({*EXPECTED.values(), 8, 70, 130, 143} - {1}):
         assert f"| {code} |" in readme

@@ -70,21 +70,21 @@ def of_main(mask: Mask) -> Mask:
     Scores that every process computes for itself may differ in a last bit on GPUs; ranks that went on with masks of
     their own would drift apart.
     """
-    if world_size() == 1:
-        return mask
-    sent = {name: kept.to(torch.uint8) for name, kept in mask.items()}
-    for kept in sent.values():
-        distributed.broadcast(kept, src=0)
-    return Mask({name: kept.bool() for name, kept in sent.items()})
+    return mask if world_size() == 1 else Mask(_of_main(mask))
 
 
 def scores_of_main(scores: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
     """Rank 0's scores, in every process; see `of_main`."""
-    if world_size() == 1:
-        return scores
-    sent = {name: score.detach().contiguous() for name, score in scores.items()}
-    for score in sent.values():
-        distributed.broadcast(score, src=0)
+    return scores if world_size() == 1 else _of_main(scores)
+
+
+def _of_main(tensors: Mapping[str, torch.Tensor]) -> Tensors:
+    sent = {}
+    for name, tensor in tensors.items():
+        # Truth values travel as bytes: not every backend sends them.
+        copy = tensor.detach().to(torch.uint8 if tensor.dtype == torch.bool else tensor.dtype).contiguous()
+        distributed.broadcast(copy, src=0)
+        sent[name] = copy.to(tensor.dtype)
     return sent
 
 

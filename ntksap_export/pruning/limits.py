@@ -14,6 +14,7 @@ from ntksap_export.masks import layer_costs, prunable_names
 from ntksap_export.masks.patterns import Pattern, Unstructured
 from ntksap_export.pruning.budget import Budget, exponential_shares
 from ntksap_export.pruning.select import SCOPES, Rules, floor_units
+from ntksap_export.ranges import check_share
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,7 @@ def find_limits(
         raise ConfigError(f"pattern {pattern.name} has no share of its own; give a Budget")
     if scope not in SCOPES:
         raise ConfigError(f"scope must be global or layer; got '{scope}'")
-    if not 0 <= min_layer_density <= 1:
-        raise ConfigError(f"min-layer-density must be in [0, 1]; got {min_layer_density:g}")
+    check_share("min-layer-density", min_layer_density)
     asked = resolve_layers(model, keep_dense)
     parameters = dict(model.named_parameters())
     misfits = {name: pattern.misfit(parameters[name].shape) for name in sizes if name not in asked}

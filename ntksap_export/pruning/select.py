@@ -77,6 +77,18 @@ def select(
         ConfigError: what must stay already exceeds a bound.
     """
     check_finite(scores, mask)
+    return _select(scores, mask, rules, weights, macs, share)
+
+
+def _select(
+    scores: Mapping[str, torch.Tensor],
+    mask: Mask,
+    rules: Rules,
+    weights: int | None,
+    macs: int | None,
+    share: float = 0.0,
+) -> Mask:
+    """`select` on scores that are known to be finite."""
     free = [name for name in mask if name not in rules.whole]
     kept = {name: int(mask[name].sum()) for name in mask if name in rules.whole}
     left = None if weights is None else weights - sum(kept.values())
@@ -120,17 +132,21 @@ def select_towards(
         rules: pattern, scope, floors.
         now: the round's weights, MACs and share of the schedule.
         end: the last round's weights and MACs.
+
+    Raises:
+        ScoreError, ConfigError: as `select`.
     """
     weights, macs, share = now
     if not rules.pattern.caps or (weights is None and macs is None):
         return select(scores, mask, rules, weights, macs, share)
-    final = select(scores, mask, rules, *end)
+    check_finite(scores, mask)
+    final = _select(scores, mask, rules, *end)
     used = sum(int(kept.sum()) * rules.positions.get(name, 0) for name, kept in final.items())
     rest = {}
     for name, kept in mask.items():
         may = kept if name in rules.whole else rules.pattern.allowed(scores[name], kept, share)
         rest[name] = may & ~final[name]
-    more = select(
+    more = _select(
         scores,
         Mask(rest),
         Rules(scope=rules.scope, positions=rules.positions),

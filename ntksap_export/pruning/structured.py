@@ -25,6 +25,7 @@ from ntksap_export.pruning.limits import Limits, find_limits, resolve_layers
 from ntksap_export.pruning.narrowing import Narrowing
 from ntksap_export.pruning.scorers import Scorer
 from ntksap_export.pruning.select import check_finite
+from ntksap_export.ranges import check_share
 
 
 def prune_channels(
@@ -112,7 +113,7 @@ def _prepare(
     """Everything that does not need scores."""
     if round_to < 1:
         raise ConfigError(f"round-to must be at least 1; got {round_to}")
-    find_limits(model, shape, Budget(0.0), min_layer_density=min_layer_density)  # checks its range
+    check_share("min-layer-density", min_layer_density)
     limits = find_limits(model, shape, budget)
     whole = {name.removesuffix(".weight") for name in resolve_layers(model, keep_dense)}
     groups, widths = _with_widths(channel_groups(model, shape), whole, round_to, min_layer_density)

@@ -13,7 +13,7 @@ import torch
 
 from ntksap_export.cli import app
 from ntksap_export.errors import ConfigError, DataError, UnavailableError
-from ntksap_export.launch import Launch, launch
+from ntksap_export.launch import _PLACE, _TASKS, Launch, launch
 from ntksap_export.pipeline.ranks import all_or_none, check_alone, from_main, own_device
 from ntksap_export.pruning.distributed import rank
 
@@ -87,12 +87,14 @@ def test_other_verbs_are_refused(
 ) -> None:
     launched(monkeypatch, 0)
 
-    code, _, err = ntksap("train", tmp_path)
+    code, _, err = ntksap("report", tmp_path)
 
-    assert (2, "error: only `prune` runs on several processes so far; run `ntksap train` without torchrun\n") == (
-        code,
-        err,
-    )
+    several = ", ".join(app._TOGETHER)
+    assert "report" not in app._TOGETHER
+    assert (
+        2,
+        f"error: `ntksap report` runs in one process, got 2; start it without torchrun (on several run: {several})\n",
+    ) == (code, err)
 
 
 def test_a_helper_speaks_last_and_says_who_it_is(
@@ -113,7 +115,8 @@ def test_a_helper_speaks_last_and_says_who_it_is(
     ("variables", "expected"),
     [
         ({}, None),
-        ({"WORLD_SIZE": "4"}, None),  # set by schedulers that start no ranks
+        ({"SLURM_STEP_NUM_TASKS": "1", "PMI_SIZE": "1"}, None),
+        ({"SLURM_NTASKS": "4"}, None),  # of the job; this process need not be one of them
         ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, None),
         ({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}, Launch(5, 8, 1, 4)),
         ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}, Launch(1, 2, 1, 2)),
@@ -122,12 +125,72 @@ def test_a_helper_speaks_last_and_says_who_it_is(
 def test_what_the_launcher_said(
     variables: dict[str, str], expected: Launch | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+    set_exactly(variables, monkeypatch)
+
+    assert expected == launch()
+
+
+WORLD = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "1"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"WORLD_SIZE": "4"}, "has WORLD_SIZE but not RANK, LOCAL_RANK: start several processes with torchrun"),
+        ({"RANK": "1", "WORLD_SIZE": "4"}, "or unset RANK, WORLD_SIZE to run one"),
+        ({**WORLD, "RANK": "2"}, "RANK=2 does not go with WORLD_SIZE=2"),
+        ({**WORLD, "LOCAL_RANK": "2"}, "LOCAL_RANK=2 does not go with LOCAL_WORLD_SIZE=2"),
+        ({**WORLD, "LOCAL_WORLD_SIZE": "3"}, "LOCAL_WORLD_SIZE=3 does not go with WORLD_SIZE=2"),
+        ({**WORLD, "WORLD_SIZE": "0"}, "RANK=0 does not go with WORLD_SIZE=0"),
+        ({**WORLD, "RANK": "-1"}, "RANK must be a whole number; got '-1'"),
+        ({**WORLD, "LOCAL_WORLD_SIZE": ""}, "LOCAL_WORLD_SIZE must be a whole number; got ''"),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, "4 copies of the same run would overwrite each other (SLURM_STEP_NUM_TASKS=4)"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "start them with torchrun"),
+        ({"PMI_SIZE": "8", "SLURM_STEP_NUM_TASKS": "1"}, "8 copies"),
+        ({"PMI_SIZE": "2", "WORLD_SIZE": "2"}, "2 copies"),
+        ({**WORLD, "SLURM_STEP_NUM_TASKS": "2"}, "2 copies"),  # each task has a torchrun of its own
+    ],
+)
+def test_a_world_that_is_none_is_refused(variables: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_exactly(variables, monkeypatch)
+
+    with pytest.raises(ConfigError) as caught:
+        launch()
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {**WORLD, "SLURM_STEP_NUM_TASKS": "2", "GROUP_WORLD_SIZE": "2"},  # a torchrun per machine, joined
+        {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "SLURM_STEP_NUM_TASKS": "2"},  # srun sets the ranks itself
+    ],
+)
+def test_tasks_that_know_each_other_are_a_world(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    set_exactly(variables, monkeypatch)
+
+    assert Launch(0, 2, 0, 2) == launch()
+
+
+def test_copies_are_refused_in_one_line_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ntksap: Callable[..., tuple[int, str, str]]
+) -> None:
+    set_exactly({"SLURM_STEP_NUM_TASKS": "4"}, monkeypatch)
+
+    code, out, err = ntksap("prune", "resnet20", "--out", tmp_path / "out")
+
+    assert (2, "", 1) == (code, out, len(err.splitlines()))
+    assert err.startswith("error: 4 copies of the same run would overwrite each other")
+    assert not (tmp_path / "out").exists()
+    assert 0 == ntksap("--version")[0]
+
+
+def set_exactly(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what a launcher says, these variables and no others."""
+    for name in (*_PLACE, *_TASKS, "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-
-    assert expected == launch()
 
 
 def test_each_process_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
