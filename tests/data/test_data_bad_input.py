@@ -24,7 +24,7 @@ def refusal(source: Path | str, **options: object) -> str:
 
 
 def test_no_such_path(tmp_path: Path) -> None:
-    expected = f"data '{tmp_path / 'no'}' does not exist; give 'digits' or a folder (see `ntksap list data`)"
+    expected = f"data '{tmp_path / 'no'}' does not exist; give a name from `ntksap list data` or a folder"
 
     assert expected == refusal(tmp_path / "no")
 
@@ -33,7 +33,7 @@ def test_a_file(tmp_path: Path) -> None:
     path = tmp_path / "images.zip"
     path.write_bytes(b"")
 
-    assert f"data '{path}' is a file; give 'digits' or a folder (see `ntksap list data`)" == refusal(path)
+    assert f"data '{path}' is a file; give a name from `ntksap list data` or a folder" == refusal(path)
 
 
 def test_neither_layout(tmp_path: Path) -> None:
