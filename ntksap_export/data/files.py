@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -57,3 +58,9 @@ class MissingFiles(DataError):
     def __init__(self, path: Path) -> None:
         super().__init__(f"'{path}' does not exist")
         self.path = path
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few of these, for a message."""
+    shown = ", ".join(f"'{name}'" for name in names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

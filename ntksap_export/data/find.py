@@ -10,9 +10,9 @@ from typing import Final
 import numpy as np
 
 from ntksap_export.data.fetch import fetch
-from ntksap_export.data.files import Index, MissingFiles
-from ntksap_export.data.folder import read_folder, some
-from ntksap_export.data.shards import read_shards
+from ntksap_export.data.files import Index, MissingFiles, some
+from ntksap_export.data.folder import read_folder
+from ntksap_export.data.shards import read_pattern, read_shards
 from ntksap_export.data.spec import check_classes
 from ntksap_export.data.table import DATA_SETS, Description
 from ntksap_export.errors import DataError
@@ -33,7 +33,8 @@ def find_source(source: str, data_dir: str | Path | None = None, download: bool 
     """List the images of a source, nothing decoded yet.
 
     Args:
-        source: a name of the table, which wins over a folder of that name (that is ./NAME), or a folder.
+        source: a name of the table, which wins over a folder of that name (that is ./NAME), a folder, or a brace
+            pattern of shards.
         data_dir: where the data sets with a name lie; see `data_home`.
         download: whether one that is not there is fetched.
 
@@ -76,6 +77,8 @@ def _read_named(name: str, description: Description, root: Path, download: bool)
 
 def _find_folder(source: str) -> Index:
     root = Path(source)
+    if "{" in source and not root.exists():
+        return read_pattern(source)
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise DataError(f"data '{source}' {what}; give a name from `ntksap list data` or a folder")

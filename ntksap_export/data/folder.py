@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ntksap_export.data.files import Index, Labels, MissingFiles
+from ntksap_export.data.files import Index, Labels, MissingFiles, some
 from ntksap_export.data.images import SUFFIXES
 from ntksap_export.data.spec import check_classes
 from ntksap_export.errors import DataError
@@ -98,9 +97,3 @@ def _list_split(split: Path, classes: tuple[str, ...]) -> FolderFiles:
 def is_image(name: str) -> bool:
     """Whether a file is an image by its name, and not hidden."""
     return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few of these, for a message."""
-    shown = ", ".join(f"'{name}'" for name in names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ntksap_export.data.files import Files, Index, Labels, MissingFiles
-from ntksap_export.data.folder import FolderFiles, is_image, some
+from ntksap_export.data.files import Files, Index, Labels, MissingFiles, some
+from ntksap_export.data.folder import FolderFiles, is_image
 from ntksap_export.data.zips import ZipFiles, list_zip
 from ntksap_export.errors import DataError
 
