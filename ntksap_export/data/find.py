@@ -12,6 +12,7 @@ import numpy as np
 from ntksap_export.data.fetch import fetch
 from ntksap_export.data.files import Index, MissingFiles, some
 from ntksap_export.data.folder import read_folder
+from ntksap_export.data.hub import is_saved, parquet_home, read_parquet, read_saved
 from ntksap_export.data.shards import read_pattern, read_shards
 from ntksap_export.data.spec import check_classes
 from ntksap_export.data.table import DATA_SETS, Description
@@ -82,15 +83,24 @@ def _find_folder(source: str) -> Index:
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise DataError(f"data '{source}' {what}; give a name from `ntksap list data` or a folder")
-    has_folders = (root / "train").is_dir()
-    has_shards = any(root.glob("train-*.tar"))
-    if has_folders and has_shards:
-        raise DataError(f"'{source}' holds both train/ and train-*.tar; keep one of them")
-    if has_folders:
-        return read_folder(root)
-    if has_shards:
-        return read_shards(root)
-    raise DataError(f"'{source}' holds no train/ and no train-*.tar; put images in train/CLASS/ and val/CLASS/")
+    if is_saved(root):
+        return read_saved(root)
+    parquet = parquet_home(root)
+    found = {
+        "train/": (root / "train").is_dir(),
+        "train-*.tar": any(root.glob("train-*.tar")),
+        "train-*.parquet": parquet is not None,
+    }
+    kinds = [kind for kind, is_there in found.items() if is_there]
+    if len(kinds) > 1:
+        raise DataError(f"'{source}' holds both {' and '.join(kinds)}; keep one of them")
+    if parquet is not None:
+        return read_parquet(parquet, root)
+    if not kinds:
+        raise DataError(
+            f"'{source}' holds no train/, train-*.tar or train-*.parquet; put images in train/CLASS/ and val/CLASS/"
+        )
+    return read_folder(root) if kinds == ["train/"] else read_shards(root)
 
 
 def _check(source: str, index: Index) -> None:

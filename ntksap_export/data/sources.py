@@ -33,6 +33,7 @@ _LOOKED_AT = 64  # images of each split whose size is looked at
 _FORMS = (
     ("FOLDER", "train/CLASS/*.jpg (or .png, .webp, ...) and val/CLASS/* or test/CLASS/*"),
     ("FOLDER", "WebDataset shards: train-*.tar and val-*.tar or test-*.tar of KEY.jpg + KEY.cls; classes.txt"),
+    ("FOLDER", "Hugging Face, extra `hf`: a DatasetDict of save_to_disk, or train-*.parquet and test-*.parquet"),
     ("PATTERN", "WebDataset shards by name, as 'DIR/{train,val}-{000..012}.tar' (quoted, for the shell)"),
 )
 

@@ -37,7 +37,9 @@ def test_a_file(tmp_path: Path) -> None:
 
 
 def test_neither_layout(tmp_path: Path) -> None:
-    expected = f"'{tmp_path}' holds no train/ and no train-*.tar; put images in train/CLASS/ and val/CLASS/"
+    expected = (
+        f"'{tmp_path}' holds no train/, train-*.tar or train-*.parquet; put images in train/CLASS/ and val/CLASS/"
+    )
 
     assert expected == refusal(tmp_path)
 
@@ -339,5 +341,5 @@ def test_counts_below_one() -> None:
 
 
 def test_peek_refuses_like_open(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no train/ and no"):
+    with pytest.raises(DataError, match="holds no train/, train"):
         peek(str(tmp_path))
