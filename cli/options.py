@@ -34,7 +34,9 @@ FLAGS: dict[str, Flag] = {
         str, "File of weights to start from: safetensors, or a state dict of torch.save. Default: drawn",
         panel=_DATA,
     ),
-    "data": Flag(str, "digits (embedded), a folder (train/CLASS/*.jpg), or shards. Default: digits", panel=_DATA),
+    "data": Flag(str, "A name or a layout of `ntksap list data`. Default: digits", panel=_DATA),
+    "data_dir": Flag(str, "Where named data sets lie. Default: NTKSAP_DATA or ~/.cache/ntksap", panel=_DATA),
+    "download": Flag(bool, "Fetch a named data set that is not there, through torchvision. Default: no", panel=_DATA),
     "num_classes": Flag(int, "Check that the data has so many classes. Default: the data's", panel=_DATA),
     "image_size": Flag(int, "Side of the input in pixels. Default: small images' own, else the model's", panel=_DATA),
     "mean": Flag(str, "R,G,B mean on the scale 0..1. Default: found in the training images", float, _DATA),
@@ -111,6 +113,7 @@ FLAGS: dict[str, Flag] = {
 
 DATA = (
     "weights", "data", "num_classes", "image_size", "mean", "std", "stem", "seed", "device", "threads", "workers",
+    "data_dir", "download",
 )  # fmt: skip
 PRUNE = (
     "method", "sparsity", "density", "params", "flops", "pattern", "scope", "min_layer_density", "round_to",

@@ -31,7 +31,8 @@ def load_config(model: str | None, file: Path | None, settings: Mapping[str, Any
 
 def default_out(config: RunConfig) -> Path:
     """runs/MODEL-DATA-METHOD-BUDGET, and the pattern if it is not the usual one; a plain name, whatever the model's."""
-    parts = [re.sub(r"[^\w.]+", "-", config.model), Path(config.data).name or "data", config.method]
+    data = re.sub(r"-*[{},][-{},]*", "-", Path(config.data).name).strip("-") or "data"
+    parts = [re.sub(r"[^\w.]+", "-", config.model), data, config.method]
     if config.pattern != "unstructured":
         parts.append(config.pattern.replace(":", "of"))
     if config.params is not None:

@@ -39,7 +39,7 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
 # How a stage is carried out, not what comes out of it: free to change between runs of one directory.
 FREE_KEYS = (
     "device", "threads", "workers", "weights", "compile", "checkpoint_minutes", "keep_checkpoints", "tensorboard",
-    "recipe",
+    "recipe", "data_dir", "download",
 )  # fmt: skip
 
 DEFAULT_SPARSITY = 0.9  # without any budget; n:m patterns bring their own
@@ -60,6 +60,8 @@ class RunConfig(BaseModel):
     weights: str | None = None
     weights_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     data: str = "digits"
+    data_dir: str | None = None
+    download: bool = False
     num_classes: int | None = Field(None, ge=2)
     image_size: int | None = Field(None, ge=8, le=4096)
     mean: tuple[float, float, float] | None = None

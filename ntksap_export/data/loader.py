@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 
 from ntksap_export.data.augment import draw_moves, generator, move, normalize
 from ntksap_export.data.memory import MemorySource
+from ntksap_export.data.options import OpenOptions
 from ntksap_export.data.plan import Plan
 from ntksap_export.data.sources import DataSet, Source, open_data
 from ntksap_export.data.spec import DataSpec
@@ -175,29 +177,16 @@ def loaders(
     device: torch.device | str = "cpu",
     seed: int = 0,
     *,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    augment: str = "auto",
-    num_classes: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-    workers: int = 0,
     memory_format: torch.memory_format = torch.contiguous_format,
     part: tuple[int, int] = (0, 1),
+    **options: Unpack[OpenOptions],
 ) -> Loaders:
     """Open a data set and make its loaders: `train(model, mask, data.loaders("digits"), config)`.
 
     Args and errors are those of `open_data` and `make_loaders`.
     """
-    dataset = open_data(
-        source,
-        image_size=image_size,
-        mean=mean,
-        std=std,
-        augment=augment,
-        num_classes=num_classes,
-        on_progress=on_progress,
-        workers=workers,
-    )
+    dataset = open_data(source, image_size=image_size, on_progress=on_progress, **options)
     return make_loaders(dataset, batch_size, seed, device, memory_format, part)
 
 

@@ -140,6 +140,8 @@ class Context:
                     num_classes=config.num_classes,
                     on_progress=count,
                     workers=config.workers,
+                    data_dir=config.data_dir,
+                    download=config.download,
                 )
         return self._data
 

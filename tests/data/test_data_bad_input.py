@@ -24,7 +24,7 @@ def refusal(source: Path | str, **options: object) -> str:
 
 
 def test_no_such_path(tmp_path: Path) -> None:
-    expected = f"data '{tmp_path / 'no'}' does not exist; give 'digits' or a folder (see `ntksap list data`)"
+    expected = f"data '{tmp_path / 'no'}' does not exist; give a name from `ntksap list data` or a folder"
 
     assert expected == refusal(tmp_path / "no")
 
@@ -33,11 +33,13 @@ def test_a_file(tmp_path: Path) -> None:
     path = tmp_path / "images.zip"
     path.write_bytes(b"")
 
-    assert f"data '{path}' is a file; give 'digits' or a folder (see `ntksap list data`)" == refusal(path)
+    assert f"data '{path}' is a file; give a name from `ntksap list data` or a folder" == refusal(path)
 
 
 def test_neither_layout(tmp_path: Path) -> None:
-    expected = f"'{tmp_path}' holds no train/ and no train-*.tar; put images in train/CLASS/ and val/CLASS/"
+    expected = (
+        f"'{tmp_path}' holds no train/, train-*.tar or train-*.parquet; put images in train/CLASS/ and val/CLASS/"
+    )
 
     assert expected == refusal(tmp_path)
 
@@ -339,5 +341,5 @@ def test_counts_below_one() -> None:
 
 
 def test_peek_refuses_like_open(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no train/ and no"):
+    with pytest.raises(DataError, match="holds no train/, train"):
         peek(str(tmp_path))

@@ -14,10 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ntksap_export.data import (
-    DataSet,
-    DataSpec,
     Loader,
-    MemorySource,
     StreamSource,
     loaders,
     make_loaders,
@@ -27,24 +24,10 @@ from ntksap_export.data import (
 from ntksap_export.data.augment import Moves, draw_moves, move, normalize
 from ntksap_export.data.images import random_crop
 
+from .cases import Batches, numbered, same
+
 Make = Callable[..., Path]
-Batches = list[tuple[torch.Tensor, torch.Tensor]]
 CPU = torch.device("cpu")
-
-
-def numbered(count: int, size: int = 8, augment: str = "none") -> DataSet:
-    """Images of noise whose label is their position."""
-    images = torch.randint(256, (count, 3, size, size), generator=torch.Generator().manual_seed(3)).to(torch.uint8)
-    source = MemorySource(images, torch.arange(count))
-    names = tuple(str(index) for index in range(count + 2))
-    spec = DataSpec("noise", names, size, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), augment, count, count)
-    return DataSet(spec, source, source)
-
-
-def same(left: Batches, right: Batches) -> bool:
-    return len(left) == len(right) and all(
-        torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(left, right, strict=True)
-    )
 
 
 @given(count=st.integers(1, 40), batch_size=st.integers(1, 20), train=st.booleans())

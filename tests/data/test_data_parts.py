@@ -10,20 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntksap_export.data import DataSet, DataSpec, Loader, MemorySource, loaders, make_loaders
+from ntksap_export.data import Loader, loaders, make_loaders
 from ntksap_export.data.plan import Plan
 from ntksap_export.errors import ConfigError, DataError
 
-Batches = list[tuple[torch.Tensor, torch.Tensor]]
-
-
-def numbered(count: int, augment: str = "crop-flip") -> DataSet:
-    """Images of noise whose label is their position."""
-    images = torch.randint(256, (count, 3, 8, 8), generator=torch.Generator().manual_seed(3)).to(torch.uint8)
-    source = MemorySource(images, torch.arange(count))
-    names = tuple(str(index) for index in range(count + 2))
-    spec = DataSpec("noise", names, 8, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), augment, count, count)
-    return DataSet(spec, source, source)
+from .cases import Batches, numbered, same
 
 
 def together(parts: list[Batches]) -> Batches:
@@ -38,15 +29,9 @@ def together(parts: list[Batches]) -> Batches:
     return whole
 
 
-def same(left: Batches, right: Batches) -> bool:
-    return len(left) == len(right) and all(
-        torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(left, right, strict=True)
-    )
-
-
 @pytest.mark.parametrize(("count", "world"), [(40, 2), (40, 3), (37, 4)])
 def test_the_ranks_of_training_give_the_batches_of_one_process(count: int, world: int) -> None:
-    dataset = numbered(count)
+    dataset = numbered(count, augment="crop-flip")
     alone = make_loaders(dataset, 12, seed=5).train
     ranks = [make_loaders(dataset, 12, seed=5, part=(rank, world)).train for rank in range(world)]
     for loader in (alone, *ranks):
@@ -71,7 +56,7 @@ def test_images_in_memory_and_streamed_ones_are_shared_alike(make_folder: Callab
 
 @given(count=st.integers(1, 60), batch_size=st.integers(1, 20), world=st.integers(1, 4))
 def test_validation_batches_go_round_the_ranks(count: int, batch_size: int, world: int) -> None:
-    dataset = numbered(count, "none")
+    dataset = numbered(count)
     alone = [labels.tolist() for _, labels in make_loaders(dataset, batch_size).val]
 
     plans = [Plan(count, batch_size, False, (rank, world)) for rank in range(world)]
@@ -96,7 +81,10 @@ def test_every_rank_has_two_images_of_every_training_batch(count: int, batch_siz
 
 @pytest.mark.parametrize("start", [0, 1, 3, 4])
 def test_a_pass_from_the_middle_is_the_rest_of_a_whole_one(start: int) -> None:
-    train, val = make_loaders(numbered(40), 12, seed=5, part=(1, 2)).train, make_loaders(numbered(40), 12).val
+    train, val = (
+        make_loaders(numbered(40, augment="crop-flip"), 12, seed=5, part=(1, 2)).train,
+        make_loaders(numbered(40), 12).val,
+    )
     train.set_epoch(3)
 
     assert same(list(train)[start:], list(train.batches(start)))
