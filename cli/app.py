@@ -14,11 +14,18 @@ import typer
 
 from ntksap_export.cli import options
 from ntksap_export.cli.commands import chain, export, inspect, listing, profile, prune, report, train
-from ntksap_export.errors import BUG_EXIT_CODE, INTERRUPTED_EXIT_CODE, OS_ERROR_EXIT_CODE, ConfigError, NtksapError
+from ntksap_export.errors import (
+    BUG_EXIT_CODE,
+    INTERRUPTED_EXIT_CODE,
+    OS_ERROR_EXIT_CODE,
+    TERMINATED_EXIT_CODE,
+    ConfigError,
+    NtksapError,
+)
 from ntksap_export.launch import launch
 
 _PATIENCE_S = 5.0
-_TOGETHER = ("prune",)  # verbs that several processes of torchrun walk together
+_TOGETHER = ("prune", "train", "prune-train-export")  # verbs that several processes of torchrun walk together
 
 app = typer.Typer(
     name="ntksap",
@@ -67,6 +74,8 @@ def main() -> None:
     """Run `ntksap`; one line on stderr and an exit code for whatever is the user's to mend."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)  # typer ends on a KeyboardInterrupt without a word
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
     if rank := _rank():
         _help_silently(rank)
     else:
@@ -106,10 +115,9 @@ def _run() -> None:
     except NtksapError as error:
         _end(str(error), error.exit_code)
     except _Interrupted:
-        _end(
-            "interrupted; the same command goes on from the last finished epoch or stage",
-            INTERRUPTED_EXIT_CODE,
-        )
+        _end("interrupted; the same command goes on from the last saved state or stage", INTERRUPTED_EXIT_CODE)
+    except _Terminated:
+        _end("stopped by SIGTERM; the same command goes on from the last saved state or stage", TERMINATED_EXIT_CODE)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `ntksap ... | head` is no error
         sys.exit(0)
@@ -128,8 +136,16 @@ class _Interrupted(BaseException):
     """Ctrl-C; no `except Exception` on the way takes it for an error."""
 
 
+class _Terminated(BaseException):
+    """SIGTERM outside training, which would have saved its state (`pipeline.training`)."""
+
+
 def _interrupt(*_: object) -> None:
     raise _Interrupted
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
 
 
 def _end(message: str, code: int) -> None:

@@ -12,7 +12,7 @@ from ntksap_export.cli import console, texts
 from ntksap_export.cli.options import given
 from ntksap_export.config import DEFAULT_SPARSITY, RunConfig, make_config, merge, read_toml
 from ntksap_export.errors import ConfigError
-from ntksap_export.pipeline import RunDir, run_stage, summary
+from ntksap_export.pipeline import RunDir, process_group, run_stage, summary
 from ntksap_export.progress import Progress
 
 
@@ -59,9 +59,11 @@ def run_one(
         changes = {**recipes.training(changes["recipe"]), **changes}
     if "recipe" in changes and directory.is_dir():
         _say_what_stays(changes["recipe"], directory, progress)
-    run_stage(stage, directory, changes, overwrite=overwrite, progress=progress)
-    result = summary(directory)
-    console.print_json(result) if json else print(texts.summary_text(result))
+    with process_group() as talks:
+        run_stage(stage, directory, changes, overwrite=overwrite, progress=progress)
+    if talks:
+        result = summary(directory)
+        console.print_json(result) if json else print(texts.summary_text(result))
 
 
 def _say_what_stays(recipe: str, directory: Path, progress: Progress) -> None:

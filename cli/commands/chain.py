@@ -30,7 +30,7 @@ def prune_train_export(
     """
     from ntksap_export.cli import console, texts
     from ntksap_export.cli.settings import default_out, load_config
-    from ntksap_export.pipeline import plan, run_road, summary
+    from ntksap_export.pipeline import plan, process_group, run_road, summary
 
     resolved = load_config(model, config, settings)
     directory = out or default_out(resolved)
@@ -41,6 +41,8 @@ def prune_train_export(
     progress = console.make_progress(quiet)
     progress.say(texts.greeting(resolved, directory))
     command = options.as_typed(sys.argv[1:])
-    run_road(resolved, directory, overwrite=overwrite, progress=progress, command=command)
-    result = summary(directory)
-    console.print_json(result) if json else print(texts.summary_text(result))
+    with process_group() as talks:
+        run_road(resolved, directory, overwrite=overwrite, progress=progress, command=command)
+    if talks:
+        result = summary(directory)
+        console.print_json(result) if json else print(texts.summary_text(result))

@@ -1,10 +1,10 @@
-"""`ntksap prune` on several processes: who talks and writes, which GPU is whose, and how all end when one must.
+"""`ntksap` on several processes: who talks and writes, which GPU is whose, and how all end when one must.
 
-    torchrun --nproc-per-node N -m ntksap_export.cli prune ...
+    torchrun --nproc-per-node N -m ntksap_export.cli prune-train-export ...
 
-Rank 0 checks, holds the directory and writes; the others only help to score (see `pruning.distributed`). torchrun
-gives each of several processes one thread, unless OMP_NUM_THREADS or --threads says otherwise: a convolution's last
-bit depends on the number of threads, so compare masks under equal numbers.
+Rank 0 checks, holds the directory and writes; the others score and train with it (see `pruning.distributed` and
+`training.parallel`). torchrun gives each of several processes one thread, unless OMP_NUM_THREADS or --threads says
+otherwise: a convolution's last bit depends on the number of threads, so compare masks under equal numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import distributed
 
 from ntksap_export.errors import ConfigError, NtksapError, UnavailableError
 from ntksap_export.launch import launch
-from ntksap_export.pruning.distributed import is_main, world_size
+from ntksap_export.processes import is_main, world_size
 
 T = TypeVar("T")
 
@@ -71,15 +71,6 @@ def all_or_none() -> Iterator[None]:
             raise type(first)(f"rank {index}: {first}") if index and isinstance(first, NtksapError) else first
 
 
-def from_main(value: T) -> T:
-    """Rank 0's `value`, in every rank."""
-    if world_size() == 1:
-        return value
-    values = [value]
-    distributed.broadcast_object_list(values, src=0)
-    return values[0]
-
-
 def check_alone(what: str) -> None:
     """Refuse what one process does alone.
 
@@ -87,7 +78,7 @@ def check_alone(what: str) -> None:
         ConfigError: there are several.
     """
     if world_size() > 1:
-        raise ConfigError(f"{what} runs in one process, got {world_size()}; only prune runs on several so far")
+        raise ConfigError(f"{what} runs in one process, got {world_size()}; start it without torchrun")
 
 
 def own_device(device: torch.device) -> torch.device:

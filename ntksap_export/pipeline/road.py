@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from ntksap_export.config import RunConfig, make_config
 from ntksap_export.errors import RunDirectoryError
 from ntksap_export.pipeline.choose import check_budget, choose_mask
 from ntksap_export.pipeline.context import Context, check_network
-from ntksap_export.pipeline.ranks import all_or_none, check_alone, from_main
+from ntksap_export.pipeline.ranks import all_or_none, check_alone
 from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
 from ntksap_export.pipeline.stages import RUNNERS
 from ntksap_export.pipeline.training import run_train
+from ntksap_export.processes import from_main, is_main, meet, world_size
 from ntksap_export.progress import Progress, Silent
 from ntksap_export.pruning import SCORERS
-from ntksap_export.pruning.distributed import is_main, world_size
 
 _TOGETHER: dict[str, Callable[[Context], object]] = {"prune": choose_mask, "train": run_train}
 
@@ -128,16 +129,19 @@ def _taken_up(
 
 def _walk(context: Context, stages: Sequence[str], again: bool = False) -> None:
     for stage in stages:
-        if not again and from_main(is_main() and context.run.is_done(stage, context.config)):
+        if stage not in _TOGETHER and not is_main():
+            return  # what is left rank 0 does alone
+        done = partial(context.run.is_done, stage, context.config)
+        if not again and (from_main(done) if stage in _TOGETHER else done()):
             context.progress.say(f"{stage}: finished before, skipped")
         elif is_main():
             context.progress.say(f"{stage} ...")
             context.run.begin(stage, context.config)
             context.run.finish(stage, RUNNERS[stage](context))
-        elif stage in _TOGETHER:
+        else:
             _TOGETHER[stage](context)
         if stage in _TOGETHER:
-            from_main(None)  # what rank 0 wrote is there for the next stage
+            meet()  # what rank 0 wrote is there for the next stage
 
 
 def _data_name(run: RunDir) -> str:

@@ -17,7 +17,8 @@ from ntksap_export.masks import Mask
 from ntksap_export.pipeline.context import Context, config_json
 from ntksap_export.pipeline.ranks import all_or_none
 from ntksap_export.pipeline.tensorboard import TensorBoard
-from ntksap_export.pruning.distributed import check_same, is_main, of_main, rank, world_size
+from ntksap_export.processes import is_main, rank, world_size
+from ntksap_export.pruning.distributed import check_same, of_main
 from ntksap_export.training import Checkpoints, EpochRow, resolve_precision, train, train_config
 
 

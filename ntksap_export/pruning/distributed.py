@@ -17,24 +17,10 @@ from torch import distributed
 
 from ntksap_export.errors import ScoreError
 from ntksap_export.masks import Mask
+from ntksap_export.processes import rank, world_size
 
 T = TypeVar("T")
 Tensors = dict[str, torch.Tensor]
-
-
-def world_size() -> int:
-    """The number of processes that score together; 1 without a process group."""
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
-
-
-def rank() -> int:
-    """This process's place among them, from 0."""
-    return distributed.get_rank() if world_size() > 1 else 0
-
-
-def is_main() -> bool:
-    """Whether this is the process that talks and writes."""
-    return rank() == 0
 
 
 def sum_in_order(sums: Tensors, items: Sequence[T], contribution: Callable[[T], Tensors]) -> None:

@@ -15,15 +15,16 @@ from ntksap_export.data import Loaders
 from ntksap_export.data.augment import seed_of
 from ntksap_export.errors import Preempted, RunDirectoryError, TrainingError
 from ntksap_export.masks import Mask
+from ntksap_export.processes import from_main, is_main, meet, rank, world_size
 from ntksap_export.progress import Progress, Silent, StepNote, Task
-from ntksap_export.pruning.distributed import check_same, is_main, rank, world_size
+from ntksap_export.pruning.distributed import check_same
 from ntksap_export.training.checkpoints import Checkpoints, last_saved, newest_state, read_state, save_state
 from ntksap_export.training.config import TrainConfig
 from ntksap_export.training.diagnose import first_bad_layer
 from ntksap_export.training.evaluate import evaluate
 from ntksap_export.training.guard import Guard, Verdict
 from ntksap_export.training.log import EpochRow, TrainLog
-from ntksap_export.training.parallel import agree, from_main, lost_processes_named, meet, summed
+from ntksap_export.training.parallel import agree, lost_processes_named, summed
 from ntksap_export.training.schedule import learning_rate
 from ntksap_export.training.sync_batch_norm import synced_batch_norm
 from ntksap_export.training.work import Work, begin

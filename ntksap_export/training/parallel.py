@@ -5,7 +5,7 @@ A process alone runs the same code: there is nothing to exchange then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
@@ -13,8 +13,8 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ntksap_export.errors import NtksapError, TrainingError
-from ntksap_export.pruning.distributed import is_main, world_size
+from ntksap_export.errors import TrainingError
+from ntksap_export.processes import world_size
 
 T = TypeVar("T")
 
@@ -62,32 +62,6 @@ def summed(sums: torch.Tensor) -> torch.Tensor:
     total = sums.clone()
     distributed.all_reduce(total)
     return total
-
-
-def from_main(find: Callable[[], T]) -> T:
-    """What `find` finds in rank 0, in every process; the others do not call it.
-
-    Raises:
-        NtksapError, OSError: of rank 0, in every process.
-    """
-    if world_size() == 1:
-        return find()
-    found: list[Any] = [None]
-    if is_main():
-        try:
-            found = [find()]
-        except (NtksapError, OSError) as error:
-            found = [error]
-    distributed.broadcast_object_list(found, src=0)
-    if isinstance(found[0], BaseException):
-        raise found[0]
-    return found[0]  # type: ignore[no-any-return]
-
-
-def meet() -> None:
-    """Wait until every process is here."""
-    if world_size() > 1:
-        distributed.barrier()
 
 
 @contextmanager

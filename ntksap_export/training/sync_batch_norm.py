@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.nn.modules import _functions
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ntksap_export.pruning.distributed import world_size
+from ntksap_export.processes import world_size
 from ntksap_export.training.parallel import summed
 
 

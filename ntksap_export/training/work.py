@@ -11,7 +11,7 @@ from torch import nn
 
 from ntksap_export.errors import RunDirectoryError
 from ntksap_export.masks import Mask
-from ntksap_export.pruning.distributed import rank, world_size
+from ntksap_export.processes import rank, world_size
 from ntksap_export.training.average import Average
 from ntksap_export.training.clip import clip_norm_
 from ntksap_export.training.config import TrainConfig

@@ -27,8 +27,14 @@ def first_epoch(out: Path) -> bool:
     return (out / "metrics.jsonl").is_file()
 
 
+def within_epoch(out: Path) -> bool:
+    return any((out / ".ntksap" / "training").glob("epoch-*-step-*.pt"))
+
+
 def kill_when(moment: Callable[[Path], bool], out: Path) -> None:
-    process = subprocess.Popen([*COMMAND, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*COMMAND, str(out), "--checkpoint-minutes", "1e-6"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 120
     while not moment(out):
         assert process.poll() is None, "the run ended before the moment came"
@@ -38,7 +44,7 @@ def kill_when(moment: Callable[[Path], bool], out: Path) -> None:
     process.wait()
 
 
-@pytest.mark.parametrize("moment", [begun("prune"), first_epoch, begun("export"), begun("profile")])
+@pytest.mark.parametrize("moment", [begun("prune"), within_epoch, first_epoch, begun("export"), begun("profile")])
 def test_killed_run_goes_on_and_ends_the_same(
     moment: Callable[[Path], bool], finished_run: Path, tmp_path: Path
 ) -> None:
@@ -50,8 +56,41 @@ def test_killed_run_goes_on_and_ends_the_same(
     for name in ("mask.safetensors", "model.safetensors", "model.onnx"):
         assert (finished_run / name).read_bytes() == (out / name).read_bytes()
     assert not list(out.rglob("*.part"))
-    if moment is first_epoch:
-        assert "training goes on after epoch 1 of 2" in ended.stderr
+    if moment in (within_epoch, first_epoch):
+        assert "training goes on after epoch " in ended.stderr
+
+
+def test_sigterm_saves_within_an_epoch_and_has_its_own_code(finished_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen([*COMMAND, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not (out / "metrics.jsonl").is_file():  # the second epoch has begun, or will
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    ended = subprocess.run([*COMMAND, str(out)], capture_output=True, text=True, check=False)
+
+    assert 143 == process.returncode, err
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("error: stopped by SIGTERM, the state after epoch 1"), err
+    assert last.endswith("is saved; the same command goes on from there")
+    assert 0 == ended.returncode, ended.stderr
+    assert "training goes on after epoch 1" in ended.stderr
+    assert (finished_run / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
+
+
+def test_sigterm_outside_training_ends_with_its_own_code(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen([*COMMAND, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not begun("prune")(out):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+
+    assert 143 == process.returncode
+    assert err.strip().splitlines()[-1].startswith("error: stopped by SIGTERM; the same command goes on")
+    assert "Traceback" not in err
 
 
 def test_control_c_ends_with_one_line_and_its_own_code(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 
+from ntksap_export.checkpoint import SparseCheckpoint
 from ntksap_export.cli import app
 from ntksap_export.errors import ConfigError, DataError, UnavailableError
 from ntksap_export.launch import _PLACE, _TASKS, Launch, launch
-from ntksap_export.pipeline.ranks import all_or_none, check_alone, from_main, own_device
-from ntksap_export.pruning.distributed import rank
+from ntksap_export.pipeline.ranks import all_or_none, check_alone, own_device
+from ntksap_export.processes import from_main, rank
 
 from ..support.ranks import on_two_ranks
 
@@ -55,7 +57,7 @@ def test_what_rank_0_refuses_is_said_once_and_ends_all(tmp_path: Path) -> None:
 
 
 def work() -> dict[str, Any]:
-    told = from_main(f"from {rank()}")
+    told = from_main(lambda: f"from {rank()}")
     with all_or_none():
         pass
     try:
@@ -66,7 +68,7 @@ def work() -> dict[str, Any]:
     except DataError as caught:
         error = str(caught)
     try:
-        check_alone("train")
+        check_alone("export")
     except ConfigError as caught_alone:
         return {"told": told, "error": error, "alone": str(caught_alone)}
     return {}
@@ -76,7 +78,7 @@ def test_one_that_fails_ends_all(tmp_path: Path) -> None:
     answer = {
         "told": "from 0",
         "error": "rank 1: no such folder here",
-        "alone": "train runs in one process, got 2; only prune runs on several so far",
+        "alone": "export runs in one process, got 2; start it without torchrun",
     }
 
     assert [answer, answer] == on_two_ranks(work, tmp_path)
@@ -210,3 +212,22 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
 
     with pytest.raises(UnavailableError, match="2 processes for 1 CUDA"):
         own_device(torch.device("cuda"))
+
+
+TRAINING = ("--epochs", "1", "--batch-size", "400", "--precision", "fp32", "--profile-seconds", "0.01")
+
+
+def test_two_processes_walk_the_whole_road(tmp_path: Path, ntksap: Callable[..., tuple[int, str, str]]) -> None:
+    flags = (*FLAGS, *TRAINING, "--profile-backend", "onnxruntime", "--profile-batch", "1", "--profile-device", "cpu")
+    ended = torchrun("prune-train-export", *flags, "--out", tmp_path / "two", "--json")
+    code, _, _ = ntksap("prune", *FLAGS, "--out", tmp_path / "one")
+    code_of_train, _, _ = ntksap("train", tmp_path / "one", *TRAINING[:-2], "--threads", "1")
+
+    assert [0, 0, 0] == [ended.returncode, code, code_of_train], ended.stderr
+    assert json.loads(ended.stdout)["parity"]
+    assert "train on 2 processes on cpu in fp32" in ended.stderr
+    assert 1 == ended.stderr.count("export ...")
+    one, two = (SparseCheckpoint.load(tmp_path / name / "model.safetensors").tensors for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    far = {name: float((one[name] - two[name]).abs().max() / one[name].abs().max()) for name in one}
+    assert {} == {name: distance for name, distance in far.items() if distance > 0.01}

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from ntksap_export.errors import ScoreError
+from ntksap_export.processes import is_main, rank, world_size
 from ntksap_export.pruning import Budget, NtkSap, Scorer, ScoringInputs, make_scorer, prune
-from ntksap_export.pruning.distributed import check_same, is_main, rank, sum_in_order, world_size
+from ntksap_export.pruning.distributed import check_same, sum_in_order
 
 from ..support.nets import tiny_net
 from ..support.ranks import on_two_ranks

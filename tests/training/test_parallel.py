@@ -15,9 +15,9 @@ from torch import distributed, nn
 from ntksap_export.data import Loaders, loaders
 from ntksap_export.errors import DataError, NtksapError, Preempted, ScoreError, TrainingError
 from ntksap_export.masks import Mask
-from ntksap_export.pruning.distributed import rank, world_size
+from ntksap_export.processes import from_main, rank, world_size
 from ntksap_export.training import Checkpoints, TrainConfig, evaluate, train
-from ntksap_export.training.parallel import agree, from_main, lost_processes_named, summed
+from ntksap_export.training.parallel import agree, lost_processes_named, summed
 from ntksap_export.training.sync_batch_norm import synced_batch_norm
 
 from ..support.nets import TinyNet, random_mask, tiny_net
