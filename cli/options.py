@@ -78,6 +78,10 @@ FLAGS: dict[str, Flag] = {
     "warmup_epochs": Flag(float, "Linear warm-up. Default: 0.5", panel="Train"),
     "label_smoothing": Flag(float, "In [0, 1). Default: 0", panel="Train"),
     "augment": Flag(str, "auto, none, shift, crop-flip or resized-crop. Default: auto", panel="Train"),
+    "cutout": Flag(int, "Side in pixels of a square set to the mean in each image. Default: 0", panel="Train"),
+    "crop_scale": Flag(str, "resized-crop: smallest and largest share of the area. Default: 0.08,1", float, "Train"),
+    "crop_ratio": Flag(str, "resized-crop: least and greatest width / height. Default: 3/4 and 4/3", float, "Train"),
+    "repeats": Flag(int, "Times an image is in an epoch, augmented anew; fewer images. Default: 1", panel="Train"),
     "precision": Flag(str, "fp32, bf16, or auto: bf16 where the hardware is fast at it. Default: auto", panel="Train"),
     "opset": Flag(int, "ONNX opset, 18 to 23. Default: 20", panel="Export"),
     "atol": Flag(float, "Parity: absolute tolerance of a logit. Default: 1e-5", panel="Export"),
@@ -100,6 +104,7 @@ PRUNE = (
 TRAIN = (
     "epochs", "batch_size", "lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones", "warmup_epochs",
     "label_smoothing", "augment", "precision",
+    "cutout", "crop_scale", "crop_ratio", "repeats",
 )  # fmt: skip
 EXPORT = ("opset", "atol", "rtol")
 PROFILE = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")

@@ -26,6 +26,7 @@ PRUNE_KEYS = (
 TRAIN_KEYS = (
     "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones",
     "warmup_epochs", "label_smoothing", "augment", "precision",
+    "cutout", "crop_scale", "crop_ratio", "repeats",
 )  # fmt: skip
 EXPORT_KEYS = ("opset", "atol", "rtol")
 PROFILE_KEYS = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
@@ -96,6 +97,10 @@ class RunConfig(BaseModel):
     warmup_epochs: float = Field(0.5, ge=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     augment: Literal["auto", "none", "shift", "crop-flip", "resized-crop"] = "auto"
+    cutout: int = Field(0, ge=0)
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    repeats: int = Field(1, ge=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     opset: int = Field(20, ge=18, le=23)
