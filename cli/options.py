@@ -34,7 +34,9 @@ FLAGS: dict[str, Flag] = {
         str, "File of weights to start from: safetensors, or a state dict of torch.save. Default: drawn",
         panel=_DATA,
     ),
-    "data": Flag(str, "digits (embedded), a folder (train/CLASS/*.jpg), or shards. Default: digits", panel=_DATA),
+    "data": Flag(str, "A name or a layout of `ntksap list data`. Default: digits", panel=_DATA),
+    "data_dir": Flag(str, "Where named data sets lie. Default: NTKSAP_DATA or ~/.cache/ntksap", panel=_DATA),
+    "download": Flag(bool, "Fetch a named data set that is not there, through torchvision. Default: no", panel=_DATA),
     "num_classes": Flag(int, "Check that the data has so many classes. Default: the data's", panel=_DATA),
     "image_size": Flag(int, "Side of the input in pixels. Default: small images' own, else the model's", panel=_DATA),
     "mean": Flag(str, "R,G,B mean on the scale 0..1. Default: found in the training images", float, _DATA),
@@ -85,6 +87,10 @@ FLAGS: dict[str, Flag] = {
     "ema": Flag(float, "Decay per step of averaged weights, 0.999 say; 0 off. Default: 0", panel="Train"),
     "rescale_init": Flag(bool, "Scale drawn weights to the fan-in that the mask leaves. Default: no", panel="Train"),
     "augment": Flag(str, "auto, none, shift, crop-flip or resized-crop. Default: auto", panel="Train"),
+    "cutout": Flag(int, "Side in pixels of a square set to the mean in each image. Default: 0", panel="Train"),
+    "crop_scale": Flag(str, "resized-crop: smallest and largest share of the area. Default: 0.08,1", float, "Train"),
+    "crop_ratio": Flag(str, "resized-crop: least and greatest width / height. Default: 3/4 and 4/3", float, "Train"),
+    "repeats": Flag(int, "Times an image is in an epoch, augmented anew; fewer images. Default: 1", panel="Train"),
     "precision": Flag(str, "fp32, bf16, or auto: bf16 where the hardware is fast at it. Default: auto", panel="Train"),
     "opset": Flag(int, "ONNX opset, 18 to 23. Default: 20", panel="Export"),
     "atol": Flag(float, "Parity: absolute tolerance of a logit. Default: 1e-5", panel="Export"),
@@ -98,6 +104,7 @@ FLAGS: dict[str, Flag] = {
 
 DATA = (
     "weights", "data", "num_classes", "image_size", "mean", "std", "stem", "seed", "device", "threads", "workers",
+    "data_dir", "download",
 )  # fmt: skip
 PRUNE = (
     "method", "sparsity", "density", "params", "flops", "pattern", "scope", "min_layer_density", "round_to",
@@ -106,7 +113,7 @@ PRUNE = (
 TRAIN = (
     "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "decay_norms", "schedule",
     "milestones", "gamma", "warmup_epochs", "clip_norm", "label_smoothing", "mixup", "cutmix", "ema", "rescale_init",
-    "augment", "precision",
+    "augment", "cutout", "crop_scale", "crop_ratio", "repeats", "precision",
 )  # fmt: skip
 EXPORT = ("opset", "atol", "rtol")
 PROFILE = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")

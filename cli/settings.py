@@ -23,15 +23,15 @@ def load_config(model: str | None, file: Path | None, settings: Mapping[str, Any
         ConfigError: no model, no such recipe, an unknown key, or a value out of range.
     """
     values = recipes.lay_under(merge(read_toml(file) if file else {}, given(settings)), model)
-    chosen = model or values.get("model")
-    if chosen is None:
+    if "model" not in values:
         raise ConfigError("name a MODEL, see `ntksap list models`, or a --recipe that brings one")
-    return make_config({**values, "model": chosen})
+    return make_config(values)
 
 
 def default_out(config: RunConfig) -> Path:
     """runs/MODEL-DATA-METHOD-BUDGET, and the pattern if it is not the usual one; a plain name, whatever the model's."""
-    parts = [re.sub(r"[^\w.]+", "-", config.model), Path(config.data).name or "data", config.method]
+    data = re.sub(r"-*[{},][-{},]*", "-", Path(config.data).name).strip("-") or "data"
+    parts = [re.sub(r"[^\w.]+", "-", config.model), data, config.method]
     if config.pattern != "unstructured":
         parts.append(config.pattern.replace(":", "of"))
     if config.params is not None:
@@ -48,8 +48,7 @@ def run_one(stage: str, directory: Path, settings: Mapping[str, Any], json: bool
     progress = console.make_progress()
     changes = given(settings)
     if "recipe" in changes:
-        changes = {**recipes.training(changes["recipe"]), **changes}
-    if "recipe" in changes and directory.is_dir():
+        changes = recipes.training(changes)
         _say_what_stays(changes["recipe"], directory, progress)
     run_stage(stage, directory, changes, overwrite=overwrite, progress=progress)
     result = summary(directory)
@@ -58,6 +57,8 @@ def run_one(stage: str, directory: Path, settings: Mapping[str, Any], json: bool
 
 def _say_what_stays(recipe: str, directory: Path, progress: Progress) -> None:
     """A network is pruned once: what a recipe says of that comes too late."""
+    if not directory.is_dir():
+        return  # the stage says so
     other = recipes.differences(recipe, RunDir(directory).stored_config(), ("prune",))
     if other:
         shown = "; ".join(

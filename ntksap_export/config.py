@@ -27,6 +27,7 @@ TRAIN_KEYS = (
     "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones",
     "warmup_epochs", "label_smoothing", "augment", "precision",
     "decay_norms", "gamma", "clip_norm", "mixup", "cutmix", "ema", "rescale_init",
+    "cutout", "crop_scale", "crop_ratio", "repeats",
 )  # fmt: skip
 EXPORT_KEYS = ("opset", "atol", "rtol")
 PROFILE_KEYS = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
@@ -37,7 +38,7 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "profile": PROFILE_KEYS,
 }
 # How a stage is carried out, not what comes out of it: free to change between runs of one directory.
-FREE_KEYS = ("device", "threads", "workers", "weights", "recipe")
+FREE_KEYS = ("device", "threads", "workers", "weights", "recipe", "data_dir", "download")
 
 DEFAULT_SPARSITY = 0.9  # without any budget; n:m patterns bring their own
 # Three ways to say one thing: a flag of one of them overrules a file's other.
@@ -57,6 +58,8 @@ class RunConfig(BaseModel):
     weights: str | None = None
     weights_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     data: str = "digits"
+    data_dir: str | None = None
+    download: bool = False
     num_classes: int | None = Field(None, ge=2)
     image_size: int | None = Field(None, ge=8, le=4096)
     mean: tuple[float, float, float] | None = None
@@ -103,6 +106,10 @@ class RunConfig(BaseModel):
     ema: float = Field(0.0, ge=0, lt=1)
     rescale_init: bool = False
     augment: Literal["auto", "none", "shift", "crop-flip", "resized-crop"] = "auto"
+    cutout: int = Field(0, ge=0)
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    repeats: int = Field(1, ge=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     opset: int = Field(20, ge=18, le=23)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from ntksap_export.errors import DataError
 
 Labels = npt.NDArray[np.int64]
 
@@ -32,7 +36,7 @@ class Index:
     """What was found in a source, nothing decoded yet.
 
     Args:
-        name: name of the folder, without its path.
+        name: of the data set or its folder, without its path.
         classes: class names; the position is the label.
         train: training images.
         val: validation images.
@@ -42,3 +46,21 @@ class Index:
     classes: tuple[str, ...]
     train: Files
     val: Files
+
+
+class MissingFiles(DataError):
+    """A file of a named data set is not there.
+
+    Args:
+        path: what was looked for.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"'{path}' does not exist")
+        self.path = path
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few of these, for a message."""
+    shown = ", ".join(f"'{name}'" for name in names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ntksap_export.data.files import Index, Labels
+from ntksap_export.data.files import Index, Labels, MissingFiles, some
 from ntksap_export.data.images import SUFFIXES
 from ntksap_export.data.spec import check_classes
 from ntksap_export.errors import DataError
@@ -58,8 +58,20 @@ def read_folder(root: Path) -> Index:
     check_classes(str(train), classes, None)
     unknown = [name for name in _class_folders(val) if name not in set(classes)]
     if unknown:
-        raise DataError(f"'{val}' has classes that '{train}' lacks: {_some(unknown)}; remove or rename them")
+        raise DataError(f"'{val}' has classes that '{train}' lacks: {some(unknown)}; remove or rename them")
     return Index(root.resolve().name, classes, _list_split(train, classes), _list_split(val, classes))
+
+
+def read_imagenet(root: Path) -> Index:
+    """List `root`/imagenet, with the images in train/ and val/ sorted into folders of their synsets.
+
+    Raises:
+        MissingFiles: it has no train/.
+        DataError: as `read_folder`.
+    """
+    if not (root / "imagenet" / "train").is_dir():
+        raise MissingFiles(root / "imagenet" / "train")
+    return read_folder(root / "imagenet")
 
 
 def _class_folders(split: Path) -> tuple[str, ...]:
@@ -72,7 +84,7 @@ def _list_split(split: Path, classes: tuple[str, ...]) -> FolderFiles:
     for label, name in enumerate(classes):
         if not (split / name).is_dir():
             continue  # validation need not hold every class
-        found = sorted(path.name for path in (split / name).iterdir() if _is_image(path))
+        found = sorted(path.name for path in (split / name).iterdir() if is_image(path.name))
         if not found:
             raise DataError(f"class folder '{split / name}' holds no images; add some or remove the folder")
         names.extend(f"{name}/{image}" for image in found)
@@ -82,10 +94,6 @@ def _list_split(split: Path, classes: tuple[str, ...]) -> FolderFiles:
     return FolderFiles(split, tuple(names), np.array(labels, dtype=np.int64))
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+def is_image(name: str) -> bool:
+    """Whether a file is an image by its name, and not hidden."""
+    return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 
-from ntksap_export.data.augment import draw_moves, generator, move, normalize
+from ntksap_export.data.augment import Normalizer, normalize
+from ntksap_export.data.augmentation import Augmentation
+from ntksap_export.data.draws import draw, draw_order
 from ntksap_export.data.memory import MemorySource
+from ntksap_export.data.options import OpenOptions
+from ntksap_export.data.plan import Plan
 from ntksap_export.data.sources import DataSet, Source, open_data
 from ntksap_export.data.spec import DataSpec
-from ntksap_export.data.stream import Batch
+from ntksap_export.data.stream import Batch, Crops
 from ntksap_export.errors import ConfigError
 
 
@@ -19,25 +24,26 @@ class Loader:
     """Iterates over the batches of one epoch: float32 (N, 3, S, S) normalized and int64 (N,), on `device`.
 
     Order and augmentation depend on (seed, epoch, train) alone. No global random state is read or changed, so
-    a resumed run that says `set_epoch(7)` sees epoch 7 as it was. Without `set_epoch` every pass is epoch 0.
+    a resumed run that says `set_epoch(7)` sees epoch 7 as it was, and `batches(40)` goes on at its batch 40.
+    Without `set_epoch` every pass is epoch 0.
 
-    In training the last batch is dropped if it would be a single image, which BatchNorm cannot normalize
-    (unless the batch size, or the data set, is 1). Otherwise every image appears once an epoch. Validation
-    is in order.
+    Of several processes each makes a loader with its own `part`; how `Plan` says. In training a last batch too small
+    for BatchNorm is dropped; otherwise every image appears once an epoch. Validation is in order.
 
     Args:
         source: the images.
         spec: what they are.
-        batch_size: images per batch, at least 1.
+        batch_size: images per batch over all processes, at least 1.
         train: whether to shuffle.
         seed: any whole number.
         device: where batches are wanted; decoded images are moved there once.
         augment: whether to do what `spec.augment` says.
         memory_format: `torch.channels_last` or `torch.contiguous_format`.
+        part: this process's rank and the number of processes.
 
     Raises:
-        ConfigError: a batch size below 1.
-        DataError: while iterating, an image that cannot be decoded.
+        ConfigError: a batch size below 1, or one that cannot be divided over the processes.
+        DataError: too few images for so many processes; while iterating, an image that cannot be decoded.
     """
 
     def __init__(
@@ -51,60 +57,70 @@ class Loader:
         device: torch.device | str = "cpu",
         augment: bool = False,
         memory_format: torch.memory_format = torch.contiguous_format,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
-        if batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1; got {batch_size}. 128 is usual")
         self.source = source
         self.spec = spec
         self.batch_size = batch_size
         self.train = train
         self.device = torch.device(device)
+        self._plan = Plan(len(source), batch_size, train, part)
         self._seed = seed
         self._epoch = 0
-        self._augment = spec.augment if augment else "none"
+        self._augment = spec.augment if augment else Augmentation("none")
         self._memory_format = memory_format
-        self._resident: MemorySource | None = None  # the decoded images on the device
+        self._normalize = Normalizer(spec.mean, spec.std, self.device)
+        self._resident: tuple[torch.Tensor, torch.Tensor] | None = None  # decoded images and labels on the device
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self.source), self.batch_size)
-        single = self.train and rest == 1 and full > 0
-        return full + (rest > 0 and not single)
+        return len(self._plan)
+
+    def global_images(self, number: int) -> int:
+        """How many images batch `number` of this loader has over all processes; a validation batch is whole in one."""
+        return self._plan.images(number)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next pass goes through: 0, 1, ..."""
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[Batch]:
-        key = f"{self._seed}/{self._epoch}/{'train' if self.train else 'val'}"
-        count = len(self.source)
-        order = torch.arange(count)
-        if self.train:
-            order = torch.randperm(count, generator=generator(f"{key}/order"))
-        moves = draw_moves(self._augment, count, self.spec.image_size, f"{key}/moves", self.device)
-        plan = torch.split(order, self.batch_size)[: len(self)]
-        start = 0
-        for images, labels in self._raw(plan, f"{key}/crop"):
-            stop = start + len(images)
-            if moves is not None:
-                images = move(images, moves.part(start, stop))
-            ready = normalize(images, self.spec.mean, self.spec.std)
-            yield ready.contiguous(memory_format=self._memory_format), labels
-            start = stop
+        return self.batches()
 
-    def _raw(self, plan: Sequence[torch.Tensor], crop_key: str) -> Iterator[Batch]:
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """The batches of the epoch from number `start` on, as a full pass has them; those before are not decoded."""
+        key = f"{self._seed}/{self._epoch}/{'train' if self.train else 'val'}"
+        count, decoded = len(self.source), isinstance(self.source, MemorySource)
+        order = draw_order(count, self._augment.repeats, key) if self.train else torch.arange(count)
+        draws = draw(self._augment, decoded, count, self.spec.image_size, key, self.device)
+        plan = [self._plan.places(number) for number in range(start, len(self))]
+        for places, (images, labels) in zip(plan, self._raw(order, plan, f"{key}/crop"), strict=True):
+            ready = self._normalize(draws.apply(images, places)).contiguous(memory_format=self._memory_format)
+            draws.finish_(ready, places)
+            yield ready, labels
+
+    def _raw(self, order: torch.Tensor, plan: Sequence[slice], crop_key: str) -> Iterator[Batch]:
         """The bytes and labels of each batch, on the device."""
         if isinstance(self.source, MemorySource):
-            if self._resident is None:
-                images, labels = self.source.images.to(self.device), self.source.labels.to(self.device)
-                self._resident = MemorySource(images, labels)
-            for chosen in plan:
-                here = chosen.to(self.device)
-                yield self._resident.images[here], self._resident.labels[here]
+            images, labels = self._on_device(self.source)
+            order = order.to(self.device)
+            for places in plan:
+                here = order[places]
+                pixels = images.index_select(0, here)  # (n, S, S, 3)
+                yield pixels.permute(0, 3, 1, 2), labels.index_select(0, here)
             return
-        crops = crop_key if self._augment == "resized-crop" else None
-        lists = [chosen.tolist() for chosen in plan]
-        for images, labels in self.source.batches(lists, crops, pin_memory=self.device.type == "cuda"):
-            yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+        crops = Crops(crop_key, self._augment) if self._augment.kind == "resized-crop" else None
+        # The second, third ... time an image appears, it is cut differently.
+        turns = torch.arange(len(order)) % self._augment.repeats
+        lists = [list(zip(order[places].tolist(), turns[places].tolist(), strict=True)) for places in plan]
+        for pixels, labels in self.source.batches(lists, crops, pin_memory=self.device.type == "cuda"):
+            yield pixels.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+
+    def _on_device(self, source: MemorySource) -> tuple[torch.Tensor, torch.Tensor]:
+        """Decoded images, uint8 (N, S, S, 3), and labels; moved and laid out once."""
+        if self._resident is None:
+            pixels = source.images.to(self.device).permute(0, 2, 3, 1).contiguous()
+            self._resident = pixels, source.labels.to(self.device)
+        return self._resident
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,18 +144,21 @@ def make_loaders(
     seed: int = 0,
     device: torch.device | str = "cpu",
     memory_format: torch.memory_format = torch.contiguous_format,
+    part: tuple[int, int] = (0, 1),
 ) -> Loaders:
     """Make the two loaders of an open data set.
 
     Args:
         dataset: from `open_data`.
-        batch_size: images per batch, at least 1.
+        batch_size: images per batch over all processes, at least 1.
         seed: of order and augmentation.
         device: where batches are wanted.
         memory_format: of the images.
+        part: this process's rank and the number of processes.
 
     Raises:
-        ConfigError: a batch size below 1.
+        ConfigError: a batch size below 1, or one that cannot be divided over the processes.
+        DataError: too few training images for so many processes.
     """
     spec = dataset.spec
     train = Loader(
@@ -151,8 +170,11 @@ def make_loaders(
         device=device,
         augment=True,
         memory_format=memory_format,
+        part=part,
     )
-    val = Loader(dataset.val, spec, batch_size, train=False, seed=seed, device=device, memory_format=memory_format)
+    val = Loader(
+        dataset.val, spec, batch_size, train=False, seed=seed, device=device, memory_format=memory_format, part=part
+    )
     return Loaders(spec, train, val)
 
 
@@ -163,29 +185,17 @@ def loaders(
     device: torch.device | str = "cpu",
     seed: int = 0,
     *,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    augment: str = "auto",
-    num_classes: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-    workers: int = 0,
     memory_format: torch.memory_format = torch.contiguous_format,
+    part: tuple[int, int] = (0, 1),
+    **options: Unpack[OpenOptions],
 ) -> Loaders:
     """Open a data set and make its loaders: `train(model, mask, data.loaders("digits"), config)`.
 
     Args and errors are those of `open_data` and `make_loaders`.
     """
-    dataset = open_data(
-        source,
-        image_size=image_size,
-        mean=mean,
-        std=std,
-        augment=augment,
-        num_classes=num_classes,
-        on_progress=on_progress,
-        workers=workers,
-    )
-    return make_loaders(dataset, batch_size, seed, device, memory_format)
+    dataset = open_data(source, image_size=image_size, on_progress=on_progress, **options)
+    return make_loaders(dataset, batch_size, seed, device, memory_format, part)
 
 
 def sample_images(data: DataSet | Loaders, count: int) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """WebDataset shards: train-*.tar and val-*.tar (or test-*.tar) of KEY.jpg + KEY.cls pairs, read in place.
 
+They are the shards in a folder, or those that a brace pattern names.
+
 The key of a member is its path up to the first dot of its last part. Nothing is extracted or unpickled: the
 tar headers give offsets, and images are read from there.
 """
@@ -15,8 +17,8 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from ntksap_export.data.files import Index, Labels
-from ntksap_export.data.spec import check_classes
+from ntksap_export.data.braces import expand
+from ntksap_export.data.files import Index, Labels, some
 from ntksap_export.errors import DataError
 
 _IMAGES = frozenset({"jpg", "jpeg", "png", "webp"})
@@ -77,18 +79,50 @@ def read_shards(root: Path) -> Index:
     val = sorted(root.glob("val-*.tar")) or sorted(root.glob("test-*.tar"))
     if not val:
         raise DataError(f"'{root}' has train-*.tar but no val-*.tar or test-*.tar; add held-out shards")
+    return _read(root, sorted(root.glob("train-*.tar")), val)
+
+
+def read_pattern(pattern: str) -> Index:
+    """List the shards that a brace pattern names; the first part of a file's name says what it is for.
+
+    Args:
+        pattern: as `DIR/{train,val}-{000..012}.tar`; classes.txt is looked for beside the first training shard.
+
+    Raises:
+        ConfigError: it cannot be expanded.
+        DataError: a shard is missing, or as `read_shards`.
+    """
+    shards = [Path(name) for name in expand(pattern)]
+    missing = [str(path) for path in shards if not path.is_file()]
+    if missing:
+        raise DataError(f"'{pattern}' names shards that are not there: {some(missing)}")
+    if len(set(shards)) < len(shards):
+        raise DataError(f"'{pattern}' names a shard twice; write each once")
+    kinds: dict[str, list[Path]] = {"train": [], "val": [], "test": []}
+    for path in shards:
+        kind = path.name.partition("-")[0]
+        if kind not in kinds or path.suffix != ".tar":
+            raise DataError(f"'{path}' must be called train-*.tar, val-*.tar or test-*.tar, to say what it is for")
+        kinds[kind].append(path)
+    val = kinds["val"] or kinds["test"]
+    if not kinds["train"] or not val:
+        lacks = "train-*.tar" if not kinds["train"] else "val-*.tar or test-*.tar"
+        raise DataError(f"'{pattern}' names no {lacks}; write it as DIR/{{train,val}}-{{000..012}}.tar")
+    return _read(kinds["train"][0].parent, kinds["train"], val)
+
+
+def _read(root: Path, train: list[Path], val: list[Path]) -> Index:
     names = _class_names(root / "classes.txt")
-    train_files = _list_split(sorted(root.glob("train-*.tar")), names)
+    train_files = _list_split(train, names)
     val_files = _list_split(val, names)
     if names is None:
         names = tuple(str(label) for label in range(int(train_files.labels.max()) + 1))
         unknown = sorted({int(label) for label in val_files.labels if label >= len(names)})
         if unknown:
             raise DataError(
-                f"'{val[0].parent}' has labels for validation that no training sample has: {unknown[:5]}; "
+                f"'{root}' has labels for validation that no training sample has: {unknown[:5]}; "
                 "remove those samples or add classes.txt"
             )
-    check_classes(str(root), names, None)
     return Index(root.resolve().name, names, train_files, val_files)
 
 

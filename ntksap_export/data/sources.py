@@ -1,19 +1,19 @@
-"""From what the user names, "digits" or a folder, to a `DataSet`."""
+"""From what the user names, a data set of the table or a folder, to a `DataSet`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 from ntksap_export.data.digits import open_digits, peek_digits
 from ntksap_export.data.files import Index
-from ntksap_export.data.folder import read_folder
+from ntksap_export.data.find import find_source
 from ntksap_export.data.images import measure
 from ntksap_export.data.memory import MEMORY_LIMIT_BYTES, MemorySource, channel_statistics, decode_all
-from ntksap_export.data.shards import read_shards
+from ntksap_export.data.options import OpenOptions, Options, resolve_augmentation
 from ntksap_export.data.spec import (
-    AUGMENTS,
     IMAGENET_MEAN,
     IMAGENET_STD,
     SMALL_SIDE,
@@ -21,22 +21,19 @@ from ntksap_export.data.spec import (
     Peek,
     Triple,
     check_classes,
-    check_image_size,
     check_std,
     check_triple,
 )
 from ntksap_export.data.stream import StreamSource
-from ntksap_export.errors import ConfigError, DataError
+from ntksap_export.data.table import DATA_SETS
 
 _LOOKED_AT = 64  # images of each split whose size is looked at
 
-_SOURCES = (
-    ("digits", "1,797 real handwritten digits of 8 x 8 pixels, embedded; a folder of that name is ./digits"),
+_FORMS = (
     ("FOLDER", "train/CLASS/*.jpg (or .png, .webp, ...) and val/CLASS/* or test/CLASS/*"),
-    (
-        "FOLDER",
-        "WebDataset shards: train-*.tar and val-*.tar or test-*.tar of KEY.jpg + KEY.cls; classes.txt",
-    ),
+    ("FOLDER", "WebDataset shards: train-*.tar and val-*.tar or test-*.tar of KEY.jpg + KEY.cls; classes.txt"),
+    ("FOLDER", "Hugging Face, extra `hf`: a DatasetDict of save_to_disk, or train-*.parquet and test-*.parquet"),
+    ("PATTERN", "WebDataset shards by name, as 'DIR/{train,val}-{000..012}.tar' (quoted, for the shell)"),
 )
 
 Source = MemorySource | StreamSource
@@ -59,110 +56,80 @@ class DataSet:
 
 def describe_sources() -> tuple[tuple[str, str], ...]:
     """What `open_data` takes: pairs of name and one line of text."""
-    return _SOURCES
+    named = tuple(
+        (
+            name,
+            f"{item.summary}; {item.classes} classes, {item.image_size}x{item.image_size}, {item.augment}"
+            + (f"; {item.layout}" if item.layout else ""),
+        )
+        for name, item in DATA_SETS.items()
+    )
+    return named + _FORMS
 
 
-def peek(source: str) -> Peek:
+def peek(source: str, data_dir: str | Path | None = None, download: bool = False) -> Peek:
     """Look at a source without decoding it: names, counts, and the size of a few images.
 
     Args:
         source: as for `open_data`.
+        data_dir: as in `Options`.
+        download: as in `Options`.
 
     Raises:
+        ConfigError, UnavailableError: it is to be downloaded and cannot be.
         DataError: it cannot be used.
     """
-    return peek_digits() if source == "digits" else _peek_index(find_source(source))
+    return peek_digits() if source == "digits" else _peek_index(find_source(source, data_dir, download))
 
 
 def open_data(
     source: str,
     *,
     image_size: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    augment: str = "auto",
-    num_classes: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-    workers: int = 0,
+    **options: Unpack[OpenOptions],
 ) -> DataSet:
     """Open a data set.
 
     Images of at most 96 pixels a side that fit 2 GB are decoded now and kept; others batch by batch.
 
     Args:
-        source: "digits", or a folder: see `describe_sources`.
-        image_size: side in pixels, at least 8. None: the images' own if they are square, equal and at most 96
-            pixels (64 of each split, evenly spread, are looked at), else 224; 32 for the digits.
-        mean: three numbers on the scale where white is 1. None: of the training images if they are kept in
-            memory, else ImageNet's.
-        std: likewise, above 0.
-        augment: one of `AUGMENTS`, or "auto": "shift" for the digits, "resized-crop" for images above 96
-            pixels, "crop-flip" for the rest.
-        num_classes: how many classes the caller counts on; None takes what there is.
+        source: a name of the table or a folder: see `describe_sources`.
+        image_size: see `Options`.
         on_progress: called with (images decoded, images in all) while images are decoded into memory.
-        workers: processes that decode images that are not kept in memory; 0 decodes in this one.
+        options: see `Options`.
 
     Raises:
         ConfigError: an option that cannot be used.
+        UnavailableError: a library that is needed is not installed.
         DataError: the data are missing, broken or do not fit.
     """
-    if image_size is not None:
-        check_image_size(image_size)
-    given_mean = None if mean is None else check_triple("mean", mean)
-    given_std = None if std is None else check_std(std)
-    if augment not in ("auto", *AUGMENTS):
-        raise ConfigError(f"augment must be one of auto, {', '.join(AUGMENTS)}; got '{augment}'")
-    if workers < 0:
-        raise ConfigError(f"workers must be 0 or more; got {workers}. 0 decodes in the main process")
-
-    index = None if source == "digits" else find_source(source)
+    asked = Options(image_size, **options)
+    index = None if source == "digits" else find_source(source, asked.data_dir, asked.download)
     seen = peek_digits() if index is None else _peek_index(index)
-    check_classes(source, seen.classes, num_classes)
-    size = image_size or seen.default_image_size
+    check_classes(source, seen.classes, asked.num_classes)
+    size = asked.image_size or seen.default_image_size
     in_memory = index is None or _fits_memory(seen, size)
-    if augment == "auto":
-        augment = "shift" if index is None else "resized-crop" if size > SMALL_SIDE else "crop-flip"
-    if augment == "resized-crop" and in_memory:
-        raise ConfigError(
-            f"augment 'resized-crop' is made while decoding, and images of {size} pixels are decoded once; "
-            f"use 'crop-flip', or an image_size above {SMALL_SIDE}"
-        )
+    augment = resolve_augmentation(source, size, asked.augmentation)
 
     train: Source
     val: Source
     if index is None:
         train, val = open_digits(size)
     else:
-        train, val = _open_index(index, size, in_memory, workers, on_progress)
-    found_mean, found_std = _statistics(train)
+        train, val = _open_index(index, size, in_memory, asked.workers, on_progress)
+    mean, std = _statistics(source, asked, train)
     spec = DataSpec(
         name=seen.name,
         classes=seen.classes,
         image_size=size,
-        mean=given_mean or found_mean,
-        std=given_std or found_std,
+        mean=mean,
+        std=std,
         augment=augment,
         train_images=len(train),
         val_images=len(val),
     )
     return DataSet(spec, train, val)
-
-
-def find_source(source: str) -> Index:
-    """List the files of a folder, in whichever of the two layouts it has."""
-    root = Path(source)
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise DataError(f"data '{source}' {what}; give 'digits' or a folder (see `ntksap list data`)")
-    has_folders = (root / "train").is_dir()
-    has_shards = any(root.glob("train-*.tar"))
-    if has_folders and has_shards:
-        raise DataError(f"'{source}' holds both train/ and train-*.tar; keep one of them")
-    if has_folders:
-        return read_folder(root)
-    if has_shards:
-        return read_shards(root)
-    raise DataError(f"'{source}' holds no train/ and no train-*.tar; put images in train/CLASS/ and val/CLASS/")
 
 
 def _peek_index(index: Index) -> Peek:
@@ -199,7 +166,18 @@ def _open_index(
     return decode_all(index.train, size, count), decode_all(index.val, size, count)
 
 
-def _statistics(train: Source) -> tuple[Triple, Triple]:
-    if isinstance(train, MemorySource):
-        return channel_statistics(train.images)
-    return IMAGENET_MEAN, IMAGENET_STD
+def _statistics(source: str, asked: Options, train: Source) -> tuple[Triple, Triple]:
+    """Mean and standard deviation: the caller's, else the table's, else found, else ImageNet's."""
+    if asked.mean is not None and asked.std is not None:
+        return check_triple("mean", asked.mean), check_std(asked.std)
+    known = DATA_SETS.get(source)
+    if known is not None and known.mean is not None and known.std is not None:
+        mean, std = known.mean, known.std
+    elif isinstance(train, MemorySource):
+        mean, std = channel_statistics(train.images)
+    else:
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
+    return (
+        mean if asked.mean is None else check_triple("mean", asked.mean),
+        std if asked.std is None else check_std(asked.std),
+    )

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Final
 
-import torch
 from torch import nn
 
-from ntksap_export.errors import ConfigError, UnavailableError
+from ntksap_export.errors import ConfigError
+from ntksap_export.optional import load, load_torchvision
 
 LIBRARIES: Final = ("torchvision", "timm")
 _SIZE: Final = 224
@@ -25,11 +24,6 @@ _OPTIONS: Final[Mapping[str, Mapping[str, bool]]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
 }
-_SCHEMAS: Final = (
-    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-)
-_kept_alive: list[torch.library.Library] = []  # an operator lives as long as the library that defined it
 
 
 def image_size(library: str, name: str) -> int:
@@ -71,50 +65,17 @@ def build(library: str, name: str, num_classes: int) -> nn.Module:
 
 
 def torchvision_models() -> ModuleType:
-    """`torchvision.models`, also beside a torch without CUDA.
-
-    The compiled part of the wheel links CUDA. Where that is missing, the package stops at registering a fake for an
-    operator that nobody defined; defining it here is enough for everything that is plain Python.
+    """`torchvision.models`.
 
     Raises:
         UnavailableError: torchvision is not installed, or does not load beside this torch.
     """
-    try:
-        return importlib.import_module("torchvision.models")
-    except ModuleNotFoundError as error:
-        if error.name != "torchvision":
-            raise _does_not_load("torchvision", error) from error
-        raise _not_installed("torchvision", "vision") from None
-    except RuntimeError as error:
-        if "torchvision::nms does not exist" not in str(error):
-            raise _does_not_load("torchvision", error) from error
-    except Exception as error:
-        raise _does_not_load("torchvision", error) from error
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[name]
-    if not _kept_alive:  # it can be defined once only
-        library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
-        for schema in _SCHEMAS:
-            library.define(schema)  # type: ignore[no-untyped-call]
-        _kept_alive.append(library)
-    try:
-        return importlib.import_module("torchvision.models")
-    except Exception as error:
-        raise _does_not_load("torchvision", error) from error
+    return load_torchvision("models")
 
 
 def _timm() -> Any:
-    try:
-        torchvision_models()
-        return importlib.import_module("timm")
-    except ModuleNotFoundError as error:
-        if error.name != "timm":
-            raise _does_not_load("timm", error) from error
-        raise _not_installed("timm", "timm") from None
-    except UnavailableError:
-        raise
-    except Exception as error:
-        raise _does_not_load("timm", error) from error
+    torchvision_models()
+    return load("timm", "timm")
 
 
 def _torchvision_names() -> list[str]:
@@ -127,14 +88,3 @@ def _known(library: str, name: str, names: Sequence[str]) -> None:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(f'{library}:{one}' for one in near)}?" if near else "see its documentation"
         raise ConfigError(f"{library} has no classifier '{name}'; {hint}")
-
-
-def _not_installed(library: str, extra: str) -> UnavailableError:
-    return UnavailableError(f"{library} is not installed; pip install 'ntksap-export[{extra}]'")
-
-
-def _does_not_load(library: str, error: Exception) -> UnavailableError:
-    reason = (str(error).splitlines() or ["no message"])[0]
-    return UnavailableError(
-        f"{library} does not load beside torch {torch.__version__}: {reason}; install the versions that go together"
-    )

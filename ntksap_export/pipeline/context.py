@@ -136,9 +136,15 @@ class Context:
                     mean=config.mean,
                     std=config.std,
                     augment=config.augment,
+                    cutout=config.cutout,
+                    crop_scale=config.crop_scale,
+                    crop_ratio=config.crop_ratio,
+                    repeats=config.repeats,
                     num_classes=config.num_classes,
                     on_progress=count,
                     workers=config.workers,
+                    data_dir=config.data_dir,
+                    download=config.download,
                 )
         return self._data
 

@@ -27,6 +27,7 @@ FLOORS = {
     "errors": 0,
     "hardware": 0,
     "launch": 0,
+    "optional": 0,
     "progress": 0,
     "ranges": 0,
     "recipes": 0,

@@ -68,7 +68,7 @@ def test_a_library_that_is_not_installed(library: str, said: str, monkeypatch: p
             raise ModuleNotFoundError(f"No module named '{library}'", name=library)
         return SimpleNamespace()
 
-    monkeypatch.setattr(libraries.importlib, "import_module", absent)
+    monkeypatch.setattr(importlib, "import_module", absent)
 
     with pytest.raises(UnavailableError, match=said):
         networks.info(f"{library}:resnet18")
@@ -78,7 +78,7 @@ def test_a_library_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(name: str, *_: object) -> Any:
         raise RuntimeError("wrong version\nof something")
 
-    monkeypatch.setattr(libraries.importlib, "import_module", broken)
+    monkeypatch.setattr(importlib, "import_module", broken)
 
     with pytest.raises(
         UnavailableError, match=rf"torchvision does not load beside torch {torch.__version__[:4]}.*: wrong"

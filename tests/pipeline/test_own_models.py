@@ -104,6 +104,12 @@ def test_directories_of_runs_have_plain_names(model: str, folder: str) -> None:
     assert Path("runs") / folder == default_out(make_config({"model": model}))
 
 
+def test_a_pattern_of_shards_makes_a_plain_name() -> None:
+    config = make_config({"model": "resnet20", "data": "some/where/{train,test}-{000..012}.tar"})
+
+    assert Path("runs/resnet20-train-test-000..012-.tar-ntksap-90") == default_out(config)
+
+
 def test_networks_of_one_size_take_no_other(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"mlp7 takes images of 32x32; got --image-size 16. Leave it away"):
         run_road(quick("mlp7"), tmp_path / "run")
