@@ -87,6 +87,10 @@ FLAGS: dict[str, Flag] = {
     "ema": Flag(float, "Decay per step of averaged weights, 0.999 say; 0 off. Default: 0", panel="Train"),
     "rescale_init": Flag(bool, "Scale drawn weights to the fan-in that the mask leaves. Default: no", panel="Train"),
     "augment": Flag(str, "auto, none, shift, crop-flip or resized-crop. Default: auto", panel="Train"),
+    "cutout": Flag(int, "Side in pixels of a square set to the mean in each image. Default: 0", panel="Train"),
+    "crop_scale": Flag(str, "resized-crop: smallest and largest share of the area. Default: 0.08,1", float, "Train"),
+    "crop_ratio": Flag(str, "resized-crop: least and greatest width / height. Default: 3/4 and 4/3", float, "Train"),
+    "repeats": Flag(int, "Times an image is in an epoch, augmented anew; fewer images. Default: 1", panel="Train"),
     "precision": Flag(
         str, "fp32, bf16, fp16, or auto: bf16 where the hardware is fast at it. Default: auto", panel="Train"
     ),
@@ -122,8 +126,8 @@ PRUNE = (
 TRAIN = (
     "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "decay_norms", "schedule",
     "milestones", "gamma", "warmup_epochs", "clip_norm", "label_smoothing", "mixup", "cutmix", "ema", "rescale_init",
-    "augment", "precision", "accumulate", "sync_bn", "compile", "checkpoint_minutes", "keep_checkpoints",
-    "tensorboard",
+    "augment", "cutout", "crop_scale", "crop_ratio", "repeats", "precision", "accumulate", "sync_bn",
+    "compile", "checkpoint_minutes", "keep_checkpoints", "tensorboard",
 )  # fmt: skip
 EXPORT = ("opset", "atol", "rtol")
 PROFILE = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")

@@ -23,10 +23,9 @@ def load_config(model: str | None, file: Path | None, settings: Mapping[str, Any
         ConfigError: no model, no such recipe, an unknown key, or a value out of range.
     """
     values = recipes.lay_under(merge(read_toml(file) if file else {}, given(settings)), model)
-    chosen = model or values.get("model")
-    if chosen is None:
+    if "model" not in values:
         raise ConfigError("name a MODEL, see `ntksap list models`, or a --recipe that brings one")
-    return make_config({**values, "model": chosen})
+    return make_config(values)
 
 
 def default_out(config: RunConfig) -> Path:
@@ -56,8 +55,7 @@ def run_one(
     progress = console.make_progress(quiet)
     changes = given(settings)
     if "recipe" in changes:
-        changes = {**recipes.training(changes["recipe"]), **changes}
-    if "recipe" in changes and directory.is_dir():
+        changes = recipes.training(changes)
         _say_what_stays(changes["recipe"], directory, progress)
     with process_group() as talks:
         run_stage(stage, directory, changes, overwrite=overwrite, progress=progress)
@@ -68,6 +66,8 @@ def run_one(
 
 def _say_what_stays(recipe: str, directory: Path, progress: Progress) -> None:
     """A network is pruned once: what a recipe says of that comes too late."""
+    if not directory.is_dir():
+        return  # the stage says so
     other = recipes.differences(recipe, RunDir(directory).stored_config(), ("prune",))
     if other:
         shown = "; ".join(

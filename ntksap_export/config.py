@@ -27,6 +27,7 @@ TRAIN_KEYS = (
     "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones",
     "warmup_epochs", "label_smoothing", "augment", "precision", "accumulate", "sync_bn",
     "decay_norms", "gamma", "clip_norm", "mixup", "cutmix", "ema", "rescale_init",
+    "cutout", "crop_scale", "crop_ratio", "repeats",
 )  # fmt: skip
 EXPORT_KEYS = ("opset", "atol", "rtol")
 PROFILE_KEYS = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
@@ -108,6 +109,10 @@ class RunConfig(BaseModel):
     ema: float = Field(0.0, ge=0, lt=1)
     rescale_init: bool = False
     augment: Literal["auto", "none", "shift", "crop-flip", "resized-crop"] = "auto"
+    cutout: int = Field(0, ge=0)
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    repeats: int = Field(1, ge=1)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     accumulate: int = Field(1, ge=1)
     sync_bn: bool = True

@@ -18,8 +18,12 @@ from ntksap_export.config import STAGE_KEYS, defaults, flag_name, make_config, m
 from ntksap_export.errors import ConfigError
 
 _HOME = files("ntksap_export") / "training" / "recipes"
-# These belong to the recipe's own model; another one may not know them.
-_OF_THE_MODEL = ("stem", "keep_dense")
+# What is said with a value that is then overruled goes with it: another model may not know the stem.
+_GOES_WITH = {
+    "model": ("stem", "keep_dense"),
+    "pattern": ("keep_dense", "min_layer_density", "round_to"),
+    "augment": ("crop_scale", "crop_ratio"),
+}
 
 
 @cache
@@ -66,31 +70,38 @@ def lay_under(values: Mapping[str, Any], model: str | None) -> dict[str, Any]:
 
     Args:
         values: keys of `RunConfig`, of flags and of a file.
-        model: named before all others; under another model than the recipe's, its stem and layers are left away.
+        model: where it is named, before all others.
 
     Raises:
         ConfigError: no such recipe.
     """
-    name = values.get("recipe")
-    if name is None:
-        return dict(values)
-    recipe = read(str(name))
-    if (model or values.get("model", recipe["model"])) != recipe["model"]:
-        recipe = {key: value for key, value in recipe.items() if key not in _OF_THE_MODEL}
-    return merge(recipe, values)
+    given = {
+        key: value for key, value in {**values, "model": model or values.get("model")}.items() if value is not None
+    }
+    if "recipe" not in given:
+        return given
+    return merge(_what_holds(read(str(given["recipe"])), given), given)
 
 
-def training(name: str) -> dict[str, Any]:
-    """All settings of the train stage under a recipe, for a network that is pruned already; and the recipe's name.
+def training(given: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of the train stage, for a network that is pruned already: those given, over the recipe they name.
 
-    What the recipe does not say has its default, whatever was set before.
+    What neither says has its default, whatever was set before.
+
+    Args:
+        given: keys of `RunConfig`, `recipe` among them.
 
     Raises:
         ConfigError: no such recipe.
     """
-    recipe = read(name)
-    usual = defaults("train")
-    return {**{key: recipe.get(key, value) for key, value in usual.items()}, "recipe": name}
+    recipe = _what_holds(read(str(given["recipe"])), given)
+    return {**{key: recipe.get(key, value) for key, value in defaults("train").items()}, **given}
+
+
+def _what_holds(recipe: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    overruled = [key for key in _GOES_WITH if given.get(key, recipe.get(key)) != recipe.get(key)]
+    gone = {follower for key in overruled for follower in _GOES_WITH[key]}
+    return {key: value for key, value in recipe.items() if key not in gone}
 
 
 def differences(name: str, settings: Mapping[str, Any], stages: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:

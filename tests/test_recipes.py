@@ -9,6 +9,7 @@ import pytest
 
 from ntksap_export import networks, recipes
 from ntksap_export.config import FREE_KEYS, PRUNE_KEYS, TRAIN_KEYS, make_config, parse_toml, read_toml
+from ntksap_export.data.table import DATA_SETS
 from ntksap_export.errors import ConfigError
 from ntksap_export.masks import Mask
 from ntksap_export.pipeline import resolve
@@ -54,6 +55,15 @@ def test_each_says_what_training_needs_and_leaves_the_rest_alone(name: str) -> N
     assert {"model", "data", "epochs", "batch_size", "lr", "augment", "weight_decay", "nesterov"} <= set(values)
     assert not (set(values) - {"recipe", "density"}) - {*PRUNE_KEYS, *TRAIN_KEYS}
     assert not set(values) & {"seed", "weights", "mean", "std", "num_classes", *FREE_KEYS} - {"recipe"}
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_each_has_data_that_we_know_and_a_network_for_their_images(name: str) -> None:
+    values = recipes.read(name)
+    data = DATA_SETS[values["data"]]
+
+    assert networks.info(values["model"]).image_size in (data.image_size, 32 if data.image_size == 28 else 224)
+    assert values.get("crop_scale", (0.08, 1.0)) == (0.08, 1.0) or values["augment"] == "resized-crop"
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -145,7 +155,8 @@ def test_given_values_beat_the_recipe() -> None:
 
 
 def test_without_a_recipe_nothing_is_added() -> None:
-    assert {"lr": 0.05} == recipes.lay_under({"lr": 0.05}, "resnet20")
+    assert {"lr": 0.05, "model": "resnet20"} == recipes.lay_under({"lr": 0.05}, "resnet20")
+    assert {"lr": 0.05} == recipes.lay_under({"lr": 0.05, "epochs": None}, None)
 
 
 @pytest.mark.parametrize(("model", "stem"), [("resnet18", "imagenet"), (None, "imagenet"), ("resnet20", None)])
@@ -160,8 +171,30 @@ def test_another_model_of_a_file_does_not_get_the_layers() -> None:
     assert "keep_dense" in recipes.lay_under({"recipe": "isometry-resnet56"}, None)
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "gone"),
+    [
+        ("ntksap-tiny-imagenet", {"augment": "none"}, {"crop_scale", "crop_ratio"}),
+        ("isometry-resnet56", {"pattern": "unstructured"}, {"round_to", "min_layer_density", "keep_dense"}),
+        ("isometry-resnet56", {"pattern": "channel"}, set()),
+    ],
+)
+def test_what_is_said_with_an_overruled_value_goes_with_it(name: str, given: dict[str, str], gone: set[str]) -> None:
+    values = recipes.lay_under({"recipe": name, **given}, None)
+
+    assert gone == set(recipes.read(name)) - set(values)
+    assert name == make_config(values).recipe
+
+
+def test_training_without_the_recipes_crops_has_the_usual_ones() -> None:
+    values = recipes.training({"recipe": "ntksap-tiny-imagenet", "augment": "none"})
+
+    assert ("none", [0.08, 1.0], 0.2) == (values["augment"], values["crop_scale"], values["lr"])
+    assert [0.1, 1.0] == recipes.training({"recipe": "ntksap-tiny-imagenet"})["crop_scale"]
+
+
 def test_training_takes_all_of_its_settings_and_none_of_pruning() -> None:
-    values = recipes.training("ntksap-cifar10")
+    values = recipes.training({"recipe": "ntksap-cifar10"})
 
     assert {*TRAIN_KEYS, "recipe"} == set(values)
     assert (160, False, 0.0, "ntksap-cifar10") == (

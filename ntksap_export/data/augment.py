@@ -1,4 +1,7 @@
-"""Whole batches on their device: random moves and mirrors of bytes, then normalization."""
+"""Whole batches on their device: random moves, mirrors and cuts of bytes, then normalization.
+
+Images are (N, 3, S, S) and lie as channels_last, pixel by pixel: a row of a crop is then one piece of memory.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import hashlib
 from typing import NamedTuple
 
 import torch
-from torch.nn import functional as F
 
 from ntksap_export.data.spec import Triple
 
@@ -39,50 +41,108 @@ def seed_of(key: str) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
 
 
-def draw_moves(augment: str, count: int, size: int, key: str, device: torch.device) -> Moves | None:
+def draw_moves(kind: str, count: int, size: int, key: str, device: torch.device) -> Moves | None:
     """Draw the moves of an epoch, on the CPU so that every device sees the same.
 
     Args:
-        augment: as in `DataSpec`; None comes back for "none" and "resized-crop", which need no moves.
+        kind: as in `Augmentation`; None comes back for "none" and "resized-crop", which need no moves.
         count: number of images.
         size: side of the images in pixels.
         key: the draws depend on it, and on nothing else.
         device: where the moves are wanted.
     """
-    if augment not in ("shift", "crop-flip"):
+    if kind not in ("shift", "crop-flip"):
         return None
     random = generator(key)
     ends = 2 * (size // 8) + 1
     rows = torch.randint(ends, (count,), generator=random)
     columns = torch.randint(ends, (count,), generator=random)
-    mirrored = torch.rand(count, generator=random) < (0.5 if augment == "crop-flip" else 0.0)
+    mirrored = torch.rand(count, generator=random) < (0.5 if kind == "crop-flip" else 0.0)
     return Moves(rows.to(device), columns.to(device), mirrored.to(device))
 
 
 def move(images: torch.Tensor, moves: Moves) -> torch.Tensor:
     """Each image padded with S // 8 zeros a side, cropped back to S x S where `moves` says, maybe mirrored.
 
+    The images and their mirror images are laid out padded; each row of a crop is then copied as one piece.
+
     Args:
         images: uint8 (N, 3, S, S); left as it is.
         moves: N of them, on the same device.
+
+    Returns:
+        uint8 (N, 3, S, S), channels_last.
     """
-    size = images.shape[-1]
+    count, _, size, _ = images.shape
     pad = size // 8
-    padded = F.pad(images, (pad, pad, pad, pad))
-    windows = padded.unfold(2, size, 1).unfold(3, size, 1)  # a view, (N, 3, 2 pad + 1, 2 pad + 1, S, S)
-    image = torch.arange(len(images), device=images.device)
-    cropped = windows[image, :, moves.rows, moves.columns]  # (N, 3, S, S)
-    return torch.where(moves.mirrored[:, None, None, None], cropped.flip(3), cropped)
+    side = size + 2 * pad
+    pixels = images.permute(0, 2, 3, 1)  # (N, S, S, 3)
+    padded = images.new_zeros((2 * count, side, side, 3))
+    padded[:count, pad : pad + size, pad : pad + size] = pixels
+    padded[count:, pad : pad + size, pad : pad + size] = pixels.flip(2)
+    # Row r of the image in `padded` starts at pixel (image * side + r) * side + column; rows overlap in this view.
+    pieces = padded.view(-1).as_strided((2 * count * side * side - size + 1, size * 3), (3, 1))
+    image = torch.arange(count, device=images.device) + count * moves.mirrored
+    columns = torch.where(moves.mirrored, 2 * pad - moves.columns, moves.columns)
+    first = (image * side + moves.rows) * side + columns  # (N,)
+    rows = first[:, None] + side * torch.arange(size, device=images.device)  # (N, S)
+    return pieces.index_select(0, rows.view(-1)).view(count, size, size, 3).permute(0, 3, 1, 2)
+
+
+def draw_holes(count: int, size: int, key: str, device: torch.device) -> torch.Tensor:
+    """Draw the centres of an epoch's cutouts, on the CPU: int64 (count, 2), row and column, 0 to size - 1."""
+    return torch.randint(size, (count, 2), generator=generator(key)).to(device)
+
+
+def cut_out_(images: torch.Tensor, centres: torch.Tensor, side: int) -> None:
+    """Set a square of each image to 0 (DeVries & Taylor, arXiv 1708.04552); what reaches over the edge is cut off.
+
+    Args:
+        images: float (N, 3, S, S), normalized; changed.
+        centres: int64 (N, 2), row and column of each centre: the square begins side // 2 before it.
+        side: of the square in pixels.
+    """
+    count, channels, size, _ = images.shape
+    places = torch.arange(size, device=images.device)
+    first = centres - side // 2  # (N, 2)
+    inside = ((places >= first[..., None]) & (places < first[..., None] + side)).to(images.dtype)  # (N, 2, S)
+    rows, columns = inside[:, 0, :, None], inside[:, 1, None, :]  # (N, S, 1) and (N, 1, S)
+    if images.is_contiguous(memory_format=torch.channels_last):
+        columns = columns.repeat_interleave(channels, dim=2)  # as the pixels lie: one long piece a row
+        keep = torch.addcmul(images.new_ones(()), rows, columns, value=-1)
+        images.permute(0, 2, 3, 1).view(count, size, size * channels).mul_(keep)
+    else:
+        images.mul_(torch.addcmul(images.new_ones(()), rows, columns, value=-1)[:, None])
+
+
+class Normalizer:
+    """(images / 255 - mean) / std as float32, per channel.
+
+    Mean and deviation are laid out as an image once, so that batches are worked through in long pieces.
+
+    Args:
+        mean: on the scale where 255 is 1.
+        std: on the same scale.
+        device: of the images.
+    """
+
+    def __init__(self, mean: Triple, std: Triple, device: torch.device) -> None:
+        self._mean = torch.tensor(mean, device=device).mul_(255)
+        self._std = torch.tensor(std, device=device).mul_(255)
+        self._tiles: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalize (N, 3, S, S) of bytes, or of floats from 0 to 255; they are left as they are."""
+        if not images.is_contiguous(memory_format=torch.channels_last):
+            return images.to(torch.float32).sub(self._mean[:, None, None]).div_(self._std[:, None, None])
+        flat = images.permute(0, 2, 3, 1).flatten(1)  # (N, S * S * 3)
+        if self._tiles is None or len(self._tiles[0]) != flat.shape[1]:
+            pixels = flat.shape[1] // 3
+            self._tiles = self._mean.repeat(pixels), self._std.repeat(pixels)
+        out = torch.sub(flat, self._tiles[0]).div_(self._tiles[1])  # bytes less floats are floats
+        return out.view(len(images), *images.shape[2:], 3).permute(0, 3, 1, 2)
 
 
 def normalize(images: torch.Tensor, mean: Triple, std: Triple) -> torch.Tensor:
-    """(images / 255 - mean) / std as float32, per channel.
-
-    Args:
-        images: uint8 (N, 3, S, S); left as it is.
-        mean: on the scale where 255 is 1.
-        std: on the same scale.
-    """
-    channel_mean = torch.tensor(mean, device=images.device).mul_(255)[:, None, None]
-    channel_std = torch.tensor(std, device=images.device).mul_(255)[:, None, None]
-    return images.to(torch.float32).sub_(channel_mean).div_(channel_std)
+    """As `Normalizer`, for images that are normalized once."""
+    return Normalizer(mean, std, images.device)(images)

@@ -65,7 +65,7 @@ def _enlarge(
     images: Pixels, labels: Labels, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]], size: int
 ) -> MemorySource:
     gray = torch.from_numpy(images[chosen])[:, None]  # (N, 1, 8, 8)
-    out = torch.empty((len(gray), 3, size, size), dtype=torch.uint8)
+    out = torch.empty((len(gray), 3, size, size), dtype=torch.uint8, memory_format=torch.channels_last)
     for start in range(0, len(gray), _CHUNK):
         part = gray[start : start + _CHUNK].to(torch.float32) * (255 / 16)
         part = F.interpolate(part, size=(size, size), mode="bilinear", align_corners=False)

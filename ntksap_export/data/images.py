@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from ntksap_export.data.augmentation import CROP_RATIO, CROP_SCALE, Span
 from ntksap_export.data.files import Files
 from ntksap_export.errors import DataError
 
@@ -71,18 +72,27 @@ def fit(image: Image.Image, size: int, margin: float = 1.0) -> Pixels:
     return np.array(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
 
 
-def random_crop(image: Image.Image, size: int, random: Random) -> Pixels:
-    """A random part of an image as (size, size, 3) pixels: 8 to 100 % of its area, mirrored half the time.
+def random_crop(
+    image: Image.Image, size: int, random: Random, scale: Span = CROP_SCALE, ratio: Span = CROP_RATIO
+) -> Pixels:
+    """A random part of an image as (size, size, 3) pixels, mirrored half the time.
 
-    Szegedy et al., "Going deeper with convolutions", CVPR 2015, section 6. The aspect ratio is log-uniform in
-    [3/4, 4/3]; after ten boxes that do not fit, the central square is taken.
+    Szegedy et al., "Going deeper with convolutions", CVPR 2015, section 6. After ten boxes that do not fit, the central
+    square is taken.
+
+    Args:
+        image: RGB.
+        size: side of the result in pixels.
+        random: what is drawn from.
+        scale: smallest and largest share of the area.
+        ratio: smallest and largest width / height, log-uniform between.
     """
     width, height = image.size
     crop = None
     for _ in range(_ATTEMPTS):
-        area = width * height * random.uniform(0.08, 1.0)
-        ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
-        wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        area = width * height * random.uniform(*scale)
+        shape = math.exp(random.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        wide, high = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
         if 0 < wide <= width and 0 < high <= height:
             left, top = random.randint(0, width - wide), random.randint(0, height - high)
             box = (left, top, left + wide, top + high)

@@ -8,13 +8,15 @@ from typing import Unpack
 
 import torch
 
-from ntksap_export.data.augment import draw_moves, generator, move, normalize
+from ntksap_export.data.augment import Normalizer, normalize
+from ntksap_export.data.augmentation import Augmentation
+from ntksap_export.data.draws import draw, draw_order
 from ntksap_export.data.memory import MemorySource
 from ntksap_export.data.options import OpenOptions
 from ntksap_export.data.plan import Plan
 from ntksap_export.data.sources import DataSet, Source, open_data
 from ntksap_export.data.spec import DataSpec
-from ntksap_export.data.stream import Batch
+from ntksap_export.data.stream import Batch, Crops
 from ntksap_export.errors import ConfigError
 
 
@@ -65,9 +67,10 @@ class Loader:
         self._plan = Plan(len(source), batch_size, train, part)
         self._seed = seed
         self._epoch = 0
-        self._augment = spec.augment if augment else "none"
+        self._augment = spec.augment if augment else Augmentation("none")
         self._memory_format = memory_format
-        self._resident: MemorySource | None = None  # the decoded images on the device
+        self._normalize = Normalizer(spec.mean, spec.std, self.device)
+        self._resident: tuple[torch.Tensor, torch.Tensor] | None = None  # decoded images and labels on the device
 
     def __len__(self) -> int:
         return len(self._plan)
@@ -86,33 +89,38 @@ class Loader:
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """The batches of the epoch from number `start` on, as a full pass has them; those before are not decoded."""
         key = f"{self._seed}/{self._epoch}/{'train' if self.train else 'val'}"
-        count = len(self.source)
-        order = torch.arange(count)
-        if self.train:
-            order = torch.randperm(count, generator=generator(f"{key}/order"))
-        moves = draw_moves(self._augment, count, self.spec.image_size, f"{key}/moves", self.device)
+        count, decoded = len(self.source), isinstance(self.source, MemorySource)
+        order = draw_order(count, self._augment.repeats, key) if self.train else torch.arange(count)
+        draws = draw(self._augment, decoded, count, self.spec.image_size, key, self.device)
         plan = [self._plan.places(number) for number in range(start, len(self))]
-        raw = self._raw([order[places] for places in plan], f"{key}/crop")
-        for places, (images, labels) in zip(plan, raw, strict=True):
-            if moves is not None:
-                images = move(images, moves.part(places))
-            ready = normalize(images, self.spec.mean, self.spec.std)
-            yield ready.contiguous(memory_format=self._memory_format), labels
+        for places, (images, labels) in zip(plan, self._raw(order, plan, f"{key}/crop"), strict=True):
+            ready = self._normalize(draws.apply(images, places)).contiguous(memory_format=self._memory_format)
+            draws.finish_(ready, places)
+            yield ready, labels
 
-    def _raw(self, plan: Sequence[torch.Tensor], crop_key: str) -> Iterator[Batch]:
+    def _raw(self, order: torch.Tensor, plan: Sequence[slice], crop_key: str) -> Iterator[Batch]:
         """The bytes and labels of each batch, on the device."""
         if isinstance(self.source, MemorySource):
-            if self._resident is None:
-                images, labels = self.source.images.to(self.device), self.source.labels.to(self.device)
-                self._resident = MemorySource(images, labels)
-            for chosen in plan:
-                here = chosen.to(self.device)
-                yield self._resident.images[here], self._resident.labels[here]
+            images, labels = self._on_device(self.source)
+            order = order.to(self.device)
+            for places in plan:
+                here = order[places]
+                pixels = images.index_select(0, here)  # (n, S, S, 3)
+                yield pixels.permute(0, 3, 1, 2), labels.index_select(0, here)
             return
-        crops = crop_key if self._augment == "resized-crop" else None
-        lists = [chosen.tolist() for chosen in plan]
-        for images, labels in self.source.batches(lists, crops, pin_memory=self.device.type == "cuda"):
-            yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+        crops = Crops(crop_key, self._augment) if self._augment.kind == "resized-crop" else None
+        # The second, third ... time an image appears, it is cut differently.
+        turns = torch.arange(len(order)) % self._augment.repeats
+        lists = [list(zip(order[places].tolist(), turns[places].tolist(), strict=True)) for places in plan]
+        for pixels, labels in self.source.batches(lists, crops, pin_memory=self.device.type == "cuda"):
+            yield pixels.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+
+    def _on_device(self, source: MemorySource) -> tuple[torch.Tensor, torch.Tensor]:
+        """Decoded images, uint8 (N, S, S, 3), and labels; moved and laid out once."""
+        if self._resident is None:
+            pixels = source.images.to(self.device).permute(0, 2, 3, 1).contiguous()
+            self._resident = pixels, source.labels.to(self.device)
+        return self._resident
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,7 +25,7 @@ class MemorySource:
     """Decoded images.
 
     Args:
-        images: uint8 (N, 3, S, S).
+        images: uint8 (N, 3, S, S); channels_last, if it is not to be copied.
         labels: int64 (N,), 0 to k-1.
     """
 
@@ -53,10 +53,10 @@ def decode_all(files: Files, size: int, on_done: Callable[[int], None]) -> Memor
     """
     if isinstance(files, ArrayFiles) and files.pixels.shape[2:] == (size, size):
         on_done(len(files))
-        decoded = torch.from_numpy(files.pixels).expand(-1, 3, -1, -1).contiguous()
+        decoded = torch.from_numpy(files.pixels).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
         return MemorySource(decoded, torch.from_numpy(files.labels))
-    images = torch.empty((len(files), 3, size, size), dtype=torch.uint8)
-    pixels: Pixels = images.numpy()  # the same memory
+    images = torch.empty((len(files), 3, size, size), dtype=torch.uint8, memory_format=torch.channels_last)
+    pixels: Pixels = images.permute(0, 2, 3, 1).numpy()  # the same memory
     threads = min(len(os.sched_getaffinity(0)), _MAX_THREADS)
     with ThreadPoolExecutor(threads) as pool:
         starts = range(0, len(files), _CHUNK)
@@ -73,7 +73,7 @@ def decode_all(files: Files, size: int, on_done: Callable[[int], None]) -> Memor
 def _decode_chunk(files: Files, size: int, start: int, pixels: Pixels) -> int:
     stop = min(start + _CHUNK, len(files))
     for index in range(start, stop):
-        pixels[index] = fit(decode(files, index), size).transpose(2, 0, 1)
+        pixels[index] = fit(decode(files, index), size)
     return stop - start
 
 

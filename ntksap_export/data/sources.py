@@ -12,7 +12,7 @@ from ntksap_export.data.files import Index
 from ntksap_export.data.find import find_source
 from ntksap_export.data.images import measure
 from ntksap_export.data.memory import MEMORY_LIMIT_BYTES, MemorySource, channel_statistics, decode_all
-from ntksap_export.data.options import OpenOptions, Options
+from ntksap_export.data.options import OpenOptions, Options, resolve_augmentation
 from ntksap_export.data.spec import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -26,7 +26,6 @@ from ntksap_export.data.spec import (
 )
 from ntksap_export.data.stream import StreamSource
 from ntksap_export.data.table import DATA_SETS
-from ntksap_export.errors import ConfigError
 
 _LOOKED_AT = 64  # images of each split whose size is looked at
 
@@ -111,7 +110,7 @@ def open_data(
     check_classes(source, seen.classes, asked.num_classes)
     size = asked.image_size or seen.default_image_size
     in_memory = index is None or _fits_memory(seen, size)
-    augment = _augment(source, asked, size, in_memory)
+    augment = resolve_augmentation(source, size, asked.augmentation)
 
     train: Source
     val: Source
@@ -131,21 +130,6 @@ def open_data(
         val_images=len(val),
     )
     return DataSet(spec, train, val)
-
-
-def _augment(source: str, asked: Options, size: int, in_memory: bool) -> str:
-    augment = asked.augment
-    if augment == "auto":
-        if source in DATA_SETS:
-            augment = DATA_SETS[source].augment
-        else:
-            augment = "resized-crop" if size > SMALL_SIDE else "crop-flip"
-    if augment == "resized-crop" and in_memory:
-        raise ConfigError(
-            f"augment 'resized-crop' is made while decoding, and images of {size} pixels are decoded once; "
-            f"use 'crop-flip', or an image_size above {SMALL_SIDE}"
-        )
-    return augment
 
 
 def _peek_index(index: Index) -> Peek:

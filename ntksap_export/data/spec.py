@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ntksap_export.data.augmentation import AUGMENTS, Augmentation
 from ntksap_export.errors import ConfigError, DataError
 
-AUGMENTS = ("none", "shift", "crop-flip", "resized-crop")
 SMALL_SIDE = 96  # pixels; images up to this side keep their own size, and may live decoded in memory
 LARGE_SIDE = 224  # pixels; the default side for everything else
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -52,9 +52,7 @@ class DataSpec:
         image_size: side S in pixels of the (3, S, S) images, at least 8.
         mean: per channel, on the scale where a white pixel is 1.
         std: per channel, on the same scale, above 0.
-        augment: what training images go through. "none"; "shift": moved by at most S // 8 pixels, black moves
-            in; "crop-flip": the same and mirrored half the time; "resized-crop": 8 to 100 % of the area at an
-            aspect ratio of 3/4 to 4/3, mirrored half the time, made while an image is decoded.
+        augment: what training images go through; not "auto".
         train_images: number of training images.
         val_images: number of validation images.
 
@@ -68,7 +66,7 @@ class DataSpec:
     image_size: int
     mean: Triple
     std: Triple
-    augment: str
+    augment: Augmentation
     train_images: int
     val_images: int
 
@@ -76,8 +74,8 @@ class DataSpec:
         check_image_size(self.image_size)
         check_triple("mean", self.mean)
         check_std(self.std)
-        if self.augment not in AUGMENTS:
-            raise ConfigError(f"augment must be one of {', '.join(AUGMENTS)}; got '{self.augment}'")
+        if self.augment.kind == "auto":
+            raise ConfigError("augment 'auto' must be resolved; use one of " + ", ".join(AUGMENTS))
         check_classes(self.name, self.classes, None)
 
     @property

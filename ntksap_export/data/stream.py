@@ -9,6 +9,7 @@ from random import Random
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ntksap_export.data.augmentation import Augmentation
 from ntksap_export.data.files import Files
 from ntksap_export.data.images import decode, fit, random_crop
 from ntksap_export.errors import DataError
@@ -16,6 +17,24 @@ from ntksap_export.errors import DataError
 _MARGIN = 256 / 224  # validation: the shorter side becomes size * 256/224 before the central crop
 
 Batch = tuple[torch.Tensor, torch.Tensor]
+Draw = tuple[int, int]  # position of an image, and how often the epoch had it before
+
+
+@dataclass(frozen=True, slots=True)
+class Crops:
+    """The random parts that an epoch takes of its images.
+
+    Args:
+        key: of seed and epoch.
+        augment: how large they are.
+    """
+
+    key: str
+    augment: Augmentation
+
+    def random(self, index: int, turn: int) -> Random:
+        """What the part of one image is drawn from."""
+        return Random(f"{self.key}/{index}/{turn}" if turn else f"{self.key}/{index}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,20 +67,20 @@ class StreamSource:
         """
         return torch.stack([_decode(self.files, self.image_size, index, None) for index in indices])
 
-    def batches(self, plan: Sequence[list[int]], crop_key: str | None, pin_memory: bool) -> Iterator[Batch]:
+    def batches(self, plan: Sequence[list[Draw]], crops: Crops | None, pin_memory: bool) -> Iterator[Batch]:
         """The images and labels of each batch of `plan`, in its order: uint8 (n, 3, S, S) and int64 (n,).
 
         Args:
-            plan: positions of the images of each batch.
-            crop_key: None takes the central square; a text takes random parts that depend on it and the
-                position alone, not on workers or order.
+            plan: of each batch the position of each image, and which time of the epoch it is drawn.
+            crops: None takes the central square; else random parts, which depend on its key, the position and the
+                time alone, not on workers or order.
             pin_memory: whether batches lie in page-locked memory, for a CUDA device.
 
         Raises:
             DataError: an image cannot be decoded.
         """
         loader = DataLoader(
-            _Decoding(self.files, self.image_size, crop_key),
+            _Decoding(self.files, self.image_size, crops),
             batch_sampler=plan,
             num_workers=self.workers,
             collate_fn=_collate,
@@ -80,24 +99,25 @@ _Outcome = tuple[torch.Tensor, int] | str
 class _Decoding(Dataset[_Outcome]):
     """Decoded images, or the message of the error: an exception would leave a worker as a traceback."""
 
-    def __init__(self, files: Files, size: int, crop_key: str | None) -> None:
+    def __init__(self, files: Files, size: int, crops: Crops | None) -> None:
         self._files = files
         self._size = size
-        self._crop_key = crop_key
+        self._crops = crops
 
-    def __getitem__(self, index: int) -> _Outcome:
+    def __getitem__(self, draw: Draw) -> _Outcome:
+        index, turn = draw
         try:
-            return _decode(self._files, self._size, index, self._crop_key), int(self._files.labels[index])
+            return _decode(self._files, self._size, index, self._crops, turn), int(self._files.labels[index])
         except DataError as error:
             return str(error)
 
 
-def _decode(files: Files, size: int, index: int, crop_key: str | None) -> torch.Tensor:
+def _decode(files: Files, size: int, index: int, crops: Crops | None, turn: int = 0) -> torch.Tensor:
     image = decode(files, index)
-    if crop_key is None:
+    if crops is None:
         pixels = fit(image, size, _MARGIN)
     else:
-        pixels = random_crop(image, size, Random(f"{crop_key}/{index}"))
+        pixels = random_crop(image, size, crops.random(index, turn), crops.augment.crop_scale, crops.augment.crop_ratio)
     return torch.from_numpy(pixels).permute(2, 0, 1)  # (size, size, 3) -> (3, size, size)
 
 

@@ -67,7 +67,7 @@ DATA_SETS: Final[Mapping[str, Description]] = {
     ),
     "tiny-imagenet": Description(
         "110,000 photographs, 550 of each class", 200, 64, (0.480, 0.448, 0.397), (0.276, 0.269, 0.282),
-        "crop-flip", "ntksap_export.data.tiny:read_tiny_imagenet", "tiny-imagenet-200/ or its .zip",
+        "resized-crop", "ntksap_export.data.tiny:read_tiny_imagenet", "tiny-imagenet-200/ or its .zip",
         "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
     ),
     "imagenet": Description(

@@ -8,7 +8,7 @@ from typing import Any
 from ntksap_export import networks
 from ntksap_export.checkpoint import weights_digest
 from ntksap_export.config import DEFAULT_SPARSITY, RunConfig
-from ntksap_export.data import Peek, peek
+from ntksap_export.data import Augmentation, Peek, peek, resolve_augmentation
 from ntksap_export.errors import CheckpointError, ConfigError, DataError
 from ntksap_export.masks import split_pattern
 from ntksap_export.profiling.profile import default_threads
@@ -41,6 +41,8 @@ def resolve(config: RunConfig) -> tuple[RunConfig, Peek]:
             "Leave --num-classes away to take the data's"
         )
     size = config.image_size or _image_size(config.data, look, entry)
+    asked = Augmentation(config.augment, config.cutout, config.crop_scale, config.crop_ratio, config.repeats)
+    resolve_augmentation(config.data, size, asked)  # one that does not fit is refused here
     if entry.fixed_size and size != entry.image_size:
         raise ConfigError(
             f"{config.model} takes images of {entry.image_size}x{entry.image_size}; got --image-size {size}. "

@@ -7,22 +7,25 @@ import io
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ntksap_export.data import DataSet, DataSpec, MemorySource
+from ntksap_export.data import Augmentation, DataSet, DataSpec, MemorySource
 
 Batches = list[tuple[torch.Tensor, torch.Tensor]]
 
 
-def numbered(count: int, size: int = 8, augment: str = "none") -> DataSet:
-    """Images of noise whose label is their position."""
+def numbered(count: int, size: int = 8, augment: str = "none", **options: Any) -> DataSet:
+    """Images of noise whose label is their position; augmented as `Augmentation` says."""
     images = torch.randint(256, (count, 3, size, size), generator=torch.Generator().manual_seed(3)).to(torch.uint8)
     source = MemorySource(images, torch.arange(count))
     names = tuple(str(index) for index in range(count + 2))
-    spec = DataSpec("noise", names, size, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), augment, count, count)
+    spec = DataSpec(
+        "noise", names, size, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), Augmentation(augment, **options), count, count
+    )
     return DataSet(spec, source, source)
 
 

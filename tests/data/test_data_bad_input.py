@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ntksap_export.data import DataSpec, Loader, make_loaders, open_data, peek, sample_images
+from ntksap_export.data import Augmentation, DataSpec, Loader, make_loaders, open_data, peek, sample_images
 from ntksap_export.errors import ConfigError, DataError
 
 Make = Callable[..., Path]
@@ -307,11 +307,6 @@ def test_class_count_that_fits() -> None:
             {"augment": "flip"},
             "augment must be one of auto, none, shift, crop-flip, resized-crop; got 'flip'",
         ),
-        (
-            {"augment": "resized-crop"},
-            "augment 'resized-crop' is made while decoding, and images of 32 pixels are decoded once; "
-            "use 'crop-flip', or an image_size above 96",
-        ),
         ({"workers": -1}, "workers must be 0 or more; got -1. 0 decodes in the main process"),
     ],
 )
@@ -325,10 +320,10 @@ def test_options_that_cannot_be_used(options: dict[str, object], expected: str) 
 def test_spec_checks_itself() -> None:
     half = (0.5, 0.5, 0.5)
 
-    with pytest.raises(ConfigError, match="augment must be one of none, shift, crop-flip, resized-crop; got 'auto'"):
-        DataSpec("x", ("a", "b"), 32, half, half, "auto", 1, 1)
+    with pytest.raises(ConfigError, match="augment 'auto' must be resolved; use one of none, shift"):
+        DataSpec("x", ("a", "b"), 32, half, half, Augmentation("auto"), 1, 1)
     with pytest.raises(DataError, match="'x' has 1 class"):
-        DataSpec("x", ("a",), 32, half, half, "none", 1, 1)
+        DataSpec("x", ("a",), 32, half, half, Augmentation("none"), 1, 1)
 
 
 def test_counts_below_one() -> None:

@@ -57,7 +57,7 @@ def test_enlarged_digits_keep_range_and_repeat_the_channel() -> None:
     assert (355, 3, 32, 32) == tuple(images.shape)
     assert (0, 255) == (int(images.min()), int(images.max()))
     assert torch.equal(images[:, 0], images[:, 1]) and torch.equal(images[:, 0], images[:, 2])
-    assert ("digits", 32, "shift") == (dataset.spec.name, dataset.spec.image_size, dataset.spec.augment)
+    assert ("digits", 32, "shift") == (dataset.spec.name, dataset.spec.image_size, dataset.spec.augment.kind)
 
 
 def test_peek_agrees_with_open() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ntksap_export.data import (
+    Augmentation,
     Loader,
     StreamSource,
     loaders,
@@ -23,6 +24,7 @@ from ntksap_export.data import (
 )
 from ntksap_export.data.augment import Moves, draw_moves, move, normalize
 from ntksap_export.data.images import random_crop
+from ntksap_export.data.stream import Crops
 
 from .cases import Batches, numbered, same
 
@@ -256,12 +258,16 @@ def test_streamed_crops_depend_on_key_and_position_alone(make_folder: Make) -> N
     source = open_data(str(make_folder(size=(120, 100))), image_size=97).train
     assert isinstance(source, StreamSource)
 
-    ((first, _),) = source.batches([[0, 1]], "epoch 1", pin_memory=False)
-    ((again, _),) = source.batches([[1, 0]], "epoch 1", pin_memory=False)
-    ((other, _),) = source.batches([[0, 1]], "epoch 2", pin_memory=False)
+    def cut(plan: list[tuple[int, int]], key: str) -> torch.Tensor:
+        ((images, _),) = source.batches([plan], Crops(key, Augmentation("resized-crop")), pin_memory=False)
+        return images
+
+    first, again = cut([(0, 0), (1, 0)], "epoch 1"), cut([(1, 0), (0, 0)], "epoch 1")
+    other, second_time = cut([(0, 0), (1, 0)], "epoch 2"), cut([(0, 1), (1, 1)], "epoch 1")
 
     assert torch.equal(first, again.flip(0))
-    assert not torch.equal(first[0], other[0]) and not torch.equal(first[1], other[1])
+    for index in (0, 1):
+        assert not torch.equal(first[index], other[index]) and not torch.equal(first[index], second_time[index])
 
 
 def test_random_crops_cover_what_they_should() -> None:

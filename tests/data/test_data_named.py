@@ -54,7 +54,7 @@ def test_a_named_set_is_what_the_table_says(name: str, tmp_path: Path) -> None:
     assert (name, entry.classes, *COUNTS[name]) == (look.name, len(look.classes), look.train_images, look.val_images)
     spec = dataset.spec
     assert (name, entry.image_size, entry.mean, entry.std) == (spec.name, spec.image_size, spec.mean, spec.std)
-    assert (entry.augment, COUNTS[name]) == (spec.augment, (spec.train_images, spec.val_images))
+    assert (entry.augment, COUNTS[name]) == (spec.augment.kind, (spec.train_images, spec.val_images))
     kind = StreamSource if name == "imagenet" else MemorySource
     assert isinstance(dataset.train, kind) and isinstance(dataset.val, kind)
 
@@ -107,7 +107,7 @@ def test_cifar_at_the_size_of_large_images_streams(tmp_path: Path) -> None:
     dataset = open_data("cifar10", data_dir=tmp_path, image_size=128)
 
     assert isinstance(dataset.train, StreamSource)
-    assert ((2, 3, 128, 128), "crop-flip") == (tuple(dataset.train.take([0, 1]).shape), dataset.spec.augment)
+    assert ((2, 3, 128, 128), "crop-flip") == (tuple(dataset.train.take([0, 1]).shape), dataset.spec.augment.kind)
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -130,7 +130,7 @@ def test_what_is_given_wins_over_the_table(tmp_path: Path) -> None:
 
     spec = open_data("cifar10", data_dir=tmp_path, mean=(0.1, 0.2, 0.3), augment="none").spec
 
-    assert ((0.1, 0.2, 0.3), DATA_SETS["cifar10"].std, "none") == (spec.mean, spec.std, spec.augment)
+    assert ((0.1, 0.2, 0.3), DATA_SETS["cifar10"].std, "none") == (spec.mean, spec.std, spec.augment.kind)
 
 
 def test_a_name_of_the_table_wins_over_a_folder(

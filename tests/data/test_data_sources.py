@@ -33,7 +33,7 @@ def test_folder(make_folder: Make, held_out: str) -> None:
     dataset = open_data(str(root))
 
     assert ("pets", ("cat", "dog"), 16, None, 6, 4) == (*peek(str(root))[:3], None, *peek(str(root))[3:])
-    assert (6, 4, "crop-flip") == (dataset.spec.train_images, dataset.spec.val_images, dataset.spec.augment)
+    assert (6, 4, "crop-flip") == (dataset.spec.train_images, dataset.spec.val_images, dataset.spec.augment.kind)
     assert [0, 0, 0, 1, 1, 1] == dataset.train.labels.tolist()
     pixels = np.asarray(Image.open(root / held_out / "dog" / "001.png"))
     assert pixels.transpose(2, 0, 1).tolist() == dataset.val.take([3])[0].tolist()
@@ -134,7 +134,7 @@ def test_large_images_stream_and_small_ones_do_not(make_folder: Make) -> None:
 
     assert isinstance(small.train, MemorySource) and isinstance(small.val, MemorySource)
     assert isinstance(large.train, StreamSource) and isinstance(large.val, StreamSource)
-    assert ("crop-flip", "resized-crop") == (small.spec.augment, large.spec.augment)
+    assert ("crop-flip", "resized-crop") == (small.spec.augment.kind, large.spec.augment.kind)
     assert ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) == (large.spec.mean, large.spec.std)
 
 
@@ -145,7 +145,7 @@ def test_many_small_images_stream(make_folder: Make, monkeypatch: pytest.MonkeyP
     dataset = open_data(root)
 
     assert isinstance(dataset.train, StreamSource)
-    assert "crop-flip" == dataset.spec.augment
+    assert "crop-flip" == dataset.spec.augment.kind
 
 
 def test_stream_and_memory_give_the_same_validation_images(make_shards: Make, monkeypatch: pytest.MonkeyPatch) -> None:
