@@ -221,6 +221,28 @@ def test_dry_run_tells_the_plan_and_writes_nothing(ntksap: Call, tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
+def test_the_plan_names_what_a_pattern_leaves_whole_and_not_what_was_asked_for(ntksap: Call, tmp_path: Path) -> None:
+    flags = (
+        "--image-size",
+        16,
+        "--sparsity",
+        0.8,
+        "--pattern",
+        "2:4",
+        "--dry-run",
+        "--json",
+        "--out",
+        tmp_path / "out",
+    )
+
+    plain, asked = (
+        json.loads(ntksap("prune-train-export", "resnet20", *flags, *more)[1])["left_whole"]
+        for more in ((), ("--keep-dense", "conv1"))
+    )
+
+    assert ({"conv1": "3 input channels do not divide by 4"}, {}) == (plain, asked)
+
+
 def test_broken_data_folders(ntksap: Call, tmp_path: Path) -> None:
     def run(root: Path) -> tuple[int, str, str]:
         flags = ("--data", root, "--rounds", 1, "--epochs", 1, "--image-size", 16, "--out", tmp_path / "out")
