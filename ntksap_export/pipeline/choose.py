@@ -153,8 +153,28 @@ def find_goals(context: Context, model: nn.Module) -> Goals:
         min_layer_density=config.min_layer_density,
     )
     # The pattern must fit some layer; whether it fits one of the slim network, its channels decide.
-    left = {} if pattern is None else left_whole(model, pattern, resolve_layers(model, config.keep_dense))
+    left = {}
+    if pattern is not None:
+        asked = resolve_layers(model, config.keep_dense)
+        left = left_whole(model, pattern, asked)
+        if left or asked:
+            _check_freedom(config, pattern)
     return Goals(find_limits(model, shape, budget), find_limits(model, shape, first), left)
+
+
+def _check_freedom(config: RunConfig, pattern: Pattern) -> None:
+    """Refuse n:m after channels where each layer must keep all that n:m leaves it, and some layers more than that.
+
+    The channels are removed to a step of the budget's n:m-th; with nothing to choose among weights, what the whole
+    layers have above n:m does not fit any more.
+    """
+    floor = config.min_layer_density
+    if pattern.caps and config.channel_sparsity is None and floor >= pattern.share:
+        raise ConfigError(
+            f"--min-layer-density {floor:g} leaves nothing to choose within {pattern.name}, which keeps "
+            f"{pattern.share:.4g} of a layer, and channels alone do not meet a budget; set it below "
+            f"{pattern.share:.4g}, or give --channel-sparsity"
+        )
 
 
 def targets(context: Context, model: nn.Module) -> dict[str, Any]:

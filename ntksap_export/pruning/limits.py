@@ -202,4 +202,4 @@ def _binding(limits: Limits, lowest: dict[str, int], price: dict[str, int], aske
 
 
 def _remedy(budget: Budget | None) -> str:
-    return "raise --params" if budget is not None and budget.params is not None else "lower --sparsity"
+    return "lower --sparsity" if budget is not None and budget.sparsity is not None else "raise the budget"

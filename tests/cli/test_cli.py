@@ -120,6 +120,10 @@ def test_other_methods_prune_to_the_same_count(ntksap: Call, tmp_path: Path, met
         (("--pattern", "channel", "--scope", "layer"), "--scope layer does not apply to channels"),
         (("--round-to", "4"), "--channel-sparsity and --round-to belong to --pattern channel or channel+..."),
         (("--pattern", "channel+128x1"), "no layer fits the pattern 128x1"),
+        (
+            ("--pattern", "channel+1:4", "--sparsity", "0.9", "--min-layer-density", "0.5"),
+            "--min-layer-density 0.5 leaves nothing to choose within 1:4, which keeps 0.25 of a layer, and channels",
+        ),
         (("--scope", "model"), "scope: input should be 'global' or 'layer'"),
         (("--min-layer-density", "0.5"), "--min-layer-density 0.5 keeps 135,448 weights, the budget allows 27,090"),
     ],
