@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ def run_train(context: Context) -> tuple[str, ...]:
         f"train on {context.device.type} in {resolve_precision(config.precision, context.device)}: "
         f"{data.spec.train_images:,} images, {config.epochs} epochs of {len(loaders.train)} steps"
     )
-    with TensorBoard(run.file("tensorboard") if config.tensorboard else None) as board:
+    with closing(TensorBoard(run.file("tensorboard") if config.tensorboard else None)) as board:
         log = train(
             model,
             mask,
