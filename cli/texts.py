@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ntksap_export.config import RunConfig
+from ntksap_export.config import RunConfig, pruned_name
 
 
 def greeting(config: RunConfig, out: Path) -> str:
@@ -77,12 +77,13 @@ def summary_text(result: dict[str, Any]) -> str:
     for name, size in result["files"].items():
         lines.append(f"  file      {name:<18} {size / 1e6:8.2f} MB")
     if result.get("latency"):
-        lines += ["", *latency_table(result["latency"])]
+        lines += ["", *latency_table(result["latency"], pruned_name(result.get("pattern", "unstructured")))]
     return "\n".join(lines)
 
 
-def latency_table(rows: list[dict[str, Any]]) -> list[str]:
-    """Measured cells as aligned lines; skipped ones with their reason."""
+def latency_table(rows: list[dict[str, Any]], pruned: str = "sparse") -> list[str]:
+    """Measured cells as aligned lines; skipped ones with their reason. The sparse variant is called `pruned`."""
+    rows = [{**row, "variant": pruned if row["variant"] == "sparse" else row["variant"]} for row in rows]
     header = ("backend", "device", "variant", "batch", "threads", "p50 ms", "p90 ms", "p99 ms", "images/s")
     cells = [
         (

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ntksap_export.models.parts import Pooled
+
 # Expansion, output channels, blocks, stride of the first of them (table 2 of the paper).
 _STAGES = (
     (1, 16, 1, 1),
@@ -49,7 +51,7 @@ class InvertedResidual(nn.Module):
         return x + out if self.shortcut else out
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(Pooled):
     """Input (N, 3, H, W), output (N, num_classes)."""
 
     def __init__(self, num_classes: int, stem: str) -> None:
@@ -65,10 +67,6 @@ class MobileNetV2(nn.Module):
         self.features = nn.Sequential(*layers, _conv(inputs, _LAST, 1))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(_LAST, num_classes))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
-        return logits
 
 
 def mobilenet_v2(num_classes: int, stem: str) -> nn.Module:

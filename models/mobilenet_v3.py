@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from ntksap_export.models.parts import Pooled
+
 # Kernel, wide channels, output channels, squeeze-and-excitation, hard swish, stride (table 1 of the paper).
 _BLOCKS = (
     (3, 16, 16, False, False, 1),
@@ -93,7 +95,7 @@ class InvertedResidual(nn.Module):
         return x + out if self.shortcut else out
 
 
-class MobileNetV3(nn.Module):
+class MobileNetV3(Pooled):
     """Input (N, 3, H, W), output (N, num_classes)."""
 
     def __init__(self, num_classes: int, stem: str) -> None:
@@ -110,10 +112,6 @@ class MobileNetV3(nn.Module):
         self.classifier = nn.Sequential(
             nn.Linear(_LAST, _HIDDEN), _hard_swish(), nn.Dropout(0.2), nn.Linear(_HIDDEN, num_classes)
         )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
-        return logits
 
 
 def _multiple_of_8(channels: int) -> int:

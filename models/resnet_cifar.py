@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ntksap_export.models.parts import stage
+
 
 class Block(nn.Module):
     """Two 3x3 convolutions and a shortcut."""
@@ -41,9 +43,9 @@ class CifarResNet(nn.Module):
         self.conv1 = nn.Conv2d(3, first, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(first)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = _stage(first, first, blocks, stride=1)
-        self.layer2 = _stage(first, second, blocks, stride=2)
-        self.layer3 = _stage(second, third, blocks, stride=2)
+        self.layer1 = stage(Block, first, first, blocks, stride=1)
+        self.layer2 = stage(Block, first, second, blocks, stride=2)
+        self.layer3 = stage(Block, second, third, blocks, stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(third, num_classes)
 
@@ -52,11 +54,6 @@ class CifarResNet(nn.Module):
         x = self.layer3(self.layer2(self.layer1(x)))
         logits: torch.Tensor = self.fc(torch.flatten(self.avgpool(x), 1))
         return logits
-
-
-def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
-    first = Block(inputs, outputs, stride)
-    return nn.Sequential(first, *(Block(outputs, outputs, 1) for _ in range(blocks - 1)))
 
 
 def cifar_resnet(num_classes: int, depth: int, width: int) -> nn.Module:

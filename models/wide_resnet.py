@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ntksap_export.models.parts import stage
+
 
 class Block(nn.Module):
     """Norm, ReLU, 3x3 convolution, twice, and a shortcut."""
@@ -36,9 +38,9 @@ class WideResNet(nn.Module):
         super().__init__()
         blocks = (depth - 4) // 6
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.layer1 = _stage(16, 16 * width, blocks, stride=1)
-        self.layer2 = _stage(16 * width, 32 * width, blocks, stride=2)
-        self.layer3 = _stage(32 * width, 64 * width, blocks, stride=2)
+        self.layer1 = stage(Block, 16, 16 * width, blocks, stride=1)
+        self.layer2 = stage(Block, 16 * width, 32 * width, blocks, stride=2)
+        self.layer3 = stage(Block, 32 * width, 64 * width, blocks, stride=2)
         self.bn = nn.BatchNorm2d(64 * width)
         self.relu = nn.ReLU(inplace=True)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
@@ -48,11 +50,6 @@ class WideResNet(nn.Module):
         x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
         logits: torch.Tensor = self.fc(torch.flatten(self.avgpool(self.relu(self.bn(x))), 1))
         return logits
-
-
-def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
-    first = Block(inputs, outputs, stride)
-    return nn.Sequential(first, *(Block(outputs, outputs, 1) for _ in range(blocks - 1)))
 
 
 def wide_resnet(num_classes: int, depth: int, width: int) -> nn.Module:

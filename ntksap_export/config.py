@@ -250,6 +250,17 @@ def flag_name(key: str) -> str:
     return key.replace("_", "-")
 
 
+def pruned_name(pattern: str) -> str:
+    """What a network under `pattern` is called beside its dense twin: `sparse`, `slim` (channels removed), or both.
+
+    For those who read it; in JSON the variant is `sparse` whatever the pattern.
+    """
+    first, plus, _ = pattern.partition("+")
+    if first != "channel":
+        return "sparse"
+    return "slim+sparse" if plus else "slim"
+
+
 def _unknown_key(key: str) -> str:
     valid = [flag_name(name) for name in (*RunConfig.model_fields, "density")]
     near = difflib.get_close_matches(flag_name(key), valid, n=2, cutoff=0.6)

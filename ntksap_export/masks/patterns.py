@@ -33,7 +33,11 @@ class Pattern(Protocol):
 
     @property
     def caps(self) -> bool:
-        """Whether groups of weights have a limit of their own, whatever the budget."""
+        """Whether groups of weights have a limit of their own, whatever the budget: `share` is then below 1."""
+
+    @property
+    def share(self) -> float:
+        """Of a fitting layer's weights, the share that the pattern lets live at most."""
 
     def misfit(self, shape: torch.Size) -> str | None:
         """Why a tensor of this shape cannot follow the pattern; None if it can."""
@@ -61,6 +65,7 @@ class Unstructured:
     name: str = "unstructured"
     unit_size: int = 1
     caps: bool = False
+    share: float = 1.0
 
     def misfit(self, shape: torch.Size) -> str | None:  # noqa: ARG002
         """Never: every tensor fits."""
@@ -108,6 +113,11 @@ class NofM:
     def name(self) -> str:
         """`2:4`."""
         return f"{self.n}:{self.m}"
+
+    @property
+    def share(self) -> float:
+        """N of every m."""
+        return self.n / self.m
 
     def misfit(self, shape: torch.Size) -> str | None:
         """The input channels do not divide by m."""
@@ -159,6 +169,7 @@ class Block:
     out: int
     into: int
     caps: bool = False
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         if min(self.out, self.into) < 1 or self.unit_size < 2:

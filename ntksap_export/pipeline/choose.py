@@ -13,16 +13,17 @@ from torch import nn
 from ntksap_export.config import RunConfig
 from ntksap_export.data import scoring_set
 from ntksap_export.errors import ConfigError
-from ntksap_export.masks import LayerCost, Mask, NofM, Pattern, layer_costs, split_pattern
+from ntksap_export.masks import LayerCost, Mask, Pattern, layer_costs, split_pattern
 from ntksap_export.pipeline.context import Context
 from ntksap_export.pruning import (
     SCORERS,
     Budget,
     ChannelPlan,
-    Scorer,
+    Limits,
     ScoringInputs,
     check_channels,
     find_limits,
+    left_whole,
     make_scorer,
     prune,
     prune_channels,
@@ -83,32 +84,25 @@ def choose_mask(context: Context) -> Choice:
         dense, model = model, plan.apply(model)
         budget = second_budget(config, dense, model, context.shape, pattern)
     left: dict[str, str] = {}
-    if channels and pattern is None:
+    if pattern is None:
         mask = Mask.dense(model)
     else:
-        mask, left = _weights(context, model, scorer, inputs, budget, pattern)
+        mask = prune(
+            model,
+            scorer,
+            inputs,
+            budget,
+            pattern=pattern,
+            scope=config.scope,
+            rounds=config.rounds,
+            keep_dense=config.keep_dense,
+            min_layer_density=config.min_layer_density,
+            progress=context.progress,
+        )
+        left = left_whole(model, pattern, resolve_layers(model, config.keep_dense))
     seconds = time.perf_counter() - start
     mask = mask.to("cpu")
     return Choice(shuffled(mask, config.seed, pattern) if config.control == "shuffle" else mask, plan, seconds, left)
-
-
-def _weights(
-    context: Context, model: nn.Module, scorer: Scorer, inputs: ScoringInputs, budget: Budget | None, pattern: Any
-) -> tuple[Mask, dict[str, str]]:
-    config = context.config
-    mask = prune(
-        model,
-        scorer,
-        inputs,
-        budget,
-        pattern=pattern,
-        scope=config.scope,
-        rounds=config.rounds,
-        keep_dense=config.keep_dense,
-        min_layer_density=config.min_layer_density,
-        progress=context.progress,
-    )
-    return mask, find_limits(model, context.shape, budget, pattern, keep_dense=config.keep_dense).left
 
 
 def budget_of(config: RunConfig) -> Budget | None:
@@ -122,58 +116,83 @@ def budget_of(config: RunConfig) -> Budget | None:
     return Budget(config.sparsity, config.flops, config.params)
 
 
-def check_budget(context: Context) -> None:
-    """Refuse early, before anything is written, what could not be met.
+@dataclass(frozen=True, slots=True)
+class Goals:
+    """What a run's budget comes to on its dense network.
+
+    Attributes:
+        end: what is met when all is done.
+        first: what the schedule of rounds walks to: the channels' part where they go first, else `end`.
+        left: layer -> why the pattern leaves it whole.
+    """
+
+    end: Limits
+    first: Limits
+    left: dict[str, str]
+
+
+def find_goals(context: Context, model: nn.Module) -> Goals:
+    """Work out the goals on the dense `model`; early, before anything is written.
 
     Raises:
-        ConfigError: says which bound binds.
+        ConfigError: a budget that cannot be met; says which bound binds.
     """
-    config = context.config
+    config, shape = context.config, context.shape
     channels, pattern = split_pattern(config.pattern)
-    model = context.build_dense()
-    if channels:
-        check_channels(
-            model,
-            context.shape,
-            first_budget(config, model, context.shape, pattern),
-            keep_dense=config.keep_dense,
-            round_to=config.round_to,
-            min_layer_density=config.min_layer_density,
-        )
-        if pattern is not None:  # it must fit some layer; whether the budget can be met depends on the channels
-            find_limits(model, context.shape, None if pattern.caps else Budget(0.0), pattern, config.scope)
-    else:
-        find_limits(
-            model,
-            context.shape,
-            budget_of(config),
-            pattern,
-            config.scope,
-            config.keep_dense,
-            config.min_layer_density,
+    budget = budget_of(config)
+    if not channels:
+        end = find_limits(model, shape, budget, pattern, config.scope, config.keep_dense, config.min_layer_density)
+        return Goals(end, end, end.left)
+    first = first_budget(config, model, shape, pattern)
+    check_channels(
+        model,
+        shape,
+        first,
+        keep_dense=config.keep_dense,
+        round_to=config.round_to,
+        min_layer_density=config.min_layer_density,
+    )
+    # The pattern must fit some layer; whether it fits one of the slim network, its channels decide.
+    left = {}
+    if pattern is not None:
+        asked = resolve_layers(model, config.keep_dense)
+        left = left_whole(model, pattern, asked)
+        if left or asked:
+            _check_freedom(config, pattern)
+    return Goals(find_limits(model, shape, budget), find_limits(model, shape, first), left)
+
+
+def _check_freedom(config: RunConfig, pattern: Pattern) -> None:
+    """Refuse n:m after channels where each layer must keep all that n:m leaves it, and some layers more than that.
+
+    The channels are removed to a step of the budget's n:m-th; with nothing to choose among weights, what the whole
+    layers have above n:m does not fit any more.
+    """
+    floor = config.min_layer_density
+    if pattern.caps and config.channel_sparsity is None and floor >= pattern.share:
+        raise ConfigError(
+            f"--min-layer-density {floor:g} leaves nothing to choose within {pattern.name}, which keeps "
+            f"{pattern.share:.4g} of a layer, and channels alone do not meet a budget; set it below "
+            f"{pattern.share:.4g}, or give --channel-sparsity"
         )
 
 
-def targets(context: Context) -> dict[str, Any]:
+def targets(context: Context, model: nn.Module) -> dict[str, Any]:
     """What a plan says of the budget: weights and FLOPs to keep, layers left whole, shares after each round.
 
     Where channels go first the shares are theirs; the second pattern's follow from what they leave.
+
+    Raises:
+        ConfigError: as `find_goals`.
     """
-    config = context.config
-    assert config.rounds is not None
-    channels, pattern = split_pattern(config.pattern)
-    model, budget = context.build_dense(), budget_of(config)
-    left = {}
-    if pattern is not None:
-        left = find_limits(model, context.shape, None if pattern.caps else Budget(0.0), pattern).left
-    ends = find_limits(model, context.shape, budget, None if channels else pattern, keep_dense=config.keep_dense)
-    first = find_limits(model, context.shape, first_budget(config, model, context.shape, pattern)) if channels else ends
-    shares = [share for *_, share in first.schedule(config.rounds)[:-1]]
+    assert context.config.rounds is not None
+    goals = find_goals(context, model)
+    shares = [share for *_, share in goals.first.schedule(context.config.rounds)[:-1]]
     return {
-        "kept_weights": ends.weights,
-        "kept_flops": None if ends.macs is None else 2 * ends.macs,
-        "left_whole": left,
-        "densities": [*shares, min(first.shares)],
+        "kept_weights": goals.end.weights,
+        "kept_flops": None if goals.end.macs is None else 2 * goals.end.macs,
+        "left_whole": goals.left,
+        "densities": [*shares, min(goals.first.shares)],
     }
 
 
@@ -184,13 +203,11 @@ def first_budget(config: RunConfig, model: nn.Module, shape: tuple[int, ...], pa
     the same share: the square root. `channel_sparsity` overrules.
 
     Raises:
-        ConfigError: n:m alone already goes below the budget, or `channel_sparsity` above it.
+        ConfigError: n:m alone already goes below the budget, or `channel_sparsity` does.
     """
     budget = budget_of(config)
     assert budget is not None
     if pattern is None:
-        if config.channel_sparsity is not None:
-            raise ConfigError("--channel-sparsity belongs to channel+...; for --pattern channel give --sparsity")
         return budget
     costs = layer_costs(model, shape)
     total = sum(cost.weights for cost in costs)
@@ -207,15 +224,14 @@ def first_budget(config: RunConfig, model: nn.Module, shape: tuple[int, ...], pa
 
 
 def _first_share(share: float, pattern: Pattern) -> float:
-    if not isinstance(pattern, NofM):
+    if not pattern.caps:
         return math.sqrt(share)
-    own = pattern.n / pattern.m
-    if share > own:
+    if share > pattern.share:
         raise ConfigError(
-            f"pattern {pattern.name} alone keeps {own:.0%}; a budget of {share:.2%} leaves nothing for channels to do. "
-            f"Use --pattern {pattern.name}, or ask for less"
+            f"pattern {pattern.name} alone keeps {pattern.share:.0%}; a budget of {share:.2%} leaves nothing for "
+            f"channels to do. Use --pattern {pattern.name}, or ask for less"
         )
-    return share / own
+    return share / pattern.share
 
 
 def second_budget(

@@ -11,7 +11,7 @@ import torch
 
 from ntksap_export.config import RunConfig, flag_name
 from ntksap_export.masks import layer_costs
-from ntksap_export.pipeline.choose import check_budget, targets
+from ntksap_export.pipeline.choose import targets
 from ntksap_export.pipeline.context import CHANNELS, Context, check_network
 from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
@@ -49,8 +49,8 @@ def plan(config: RunConfig, out: Path, overwrite: bool = False) -> dict[str, Any
     run.check(config, STAGES, overwrite)
     context = Context(config, run, Silent(), look.name)
     check_network(context)
-    check_budget(context)
     dense = context.build_dense()
+    goals = targets(context, dense)
     costs = layer_costs(dense, context.shape)
     weights = sum(cost.weights for cost in costs)
     assert config.rounds is not None
@@ -67,7 +67,7 @@ def plan(config: RunConfig, out: Path, overwrite: bool = False) -> dict[str, Any
         "precision": precision,
         "layers": [asdict(cost) for cost in costs],
         "prunable_weights": weights,
-        **targets(context),
+        **goals,
         "parameters": sum(parameter.numel() for parameter in dense.parameters()),
         "dense_flops": 2 * sum(cost.macs for cost in costs),
         "estimated_s": _estimate(context, precision, look.train_images),

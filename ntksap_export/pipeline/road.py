@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ntksap_export.config import RunConfig, make_config
 from ntksap_export.errors import RunDirectoryError
-from ntksap_export.pipeline.choose import check_budget, choose_mask
+from ntksap_export.pipeline.choose import choose_mask, find_goals
 from ntksap_export.pipeline.context import Context, check_network
 from ntksap_export.pipeline.ranks import all_or_none, check_alone
 from ntksap_export.pipeline.resolve import resolve
@@ -71,7 +71,7 @@ def _ready(
         run.check(config, stages, overwrite)
     context = Context(config, run, progress or Silent(), look.name, command)
     check_network(context)
-    check_budget(context)
+    find_goals(context, context.build_dense())
     if world_size() > 1 and ("train" in stages or SCORERS[config.method].needs_data):
         context.data()
     return context

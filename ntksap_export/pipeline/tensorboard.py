@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from ntksap_export.errors import UnavailableError
@@ -23,7 +22,7 @@ SCALARS: Final = {
 
 
 class TensorBoard:
-    """Writes epochs as they end; the epoch is the step. To be closed, or used as a context manager.
+    """Writes epochs as they end; the epoch is the step. To be closed.
 
     A resumed training tells its earlier epochs again, and one that overwrites another begins anew: the first row that
     comes hides all from its epoch on that the directory had before (TensorBoard's `purge_step`).
@@ -51,14 +50,6 @@ class TensorBoard:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-
-    def __enter__(self) -> TensorBoard:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def check_tensorboard() -> None:

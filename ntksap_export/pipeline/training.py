@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 
 import torch
@@ -35,7 +35,7 @@ def run_train(context: Context) -> tuple[str, ...]:
         f"{config.epochs} epochs of {len(loaders.train)} steps"
     )
     directory = run.file("tensorboard") if config.tensorboard and is_main() else None
-    with _sigterm() as stop, TensorBoard(directory) as board:
+    with _sigterm() as stop, closing(TensorBoard(directory)) as board:
         log = train(
             model,
             mask,
@@ -86,7 +86,8 @@ def _telling(context: Context, board: TensorBoard) -> Callable[[EpochRow], None]
         context.progress.say(
             f"epoch {row.epoch}/{context.config.epochs}: "
             f"train loss {row.train_loss:.4f}, accuracy {row.train_accuracy:.2%}; "
-            f"val loss {row.val_loss:.4f}, accuracy {row.val_accuracy:.2%}; {row.images_per_s:.0f} images/s"
+            f"val loss {row.val_loss:.4f}, accuracy {row.val_accuracy:.2%}; {row.images_per_s:.0f} images/s, "
+            f"lr {row.lr:.3g}"
         )
 
     return on_epoch

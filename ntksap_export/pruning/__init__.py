@@ -4,7 +4,7 @@ from ntksap_export.pruning.budget import Budget, exponential_shares
 from ntksap_export.pruning.channel_plan import ChannelPlan
 from ntksap_export.pruning.controls import reinit_seed, shuffled
 from ntksap_export.pruning.inputs import ScoringInputs
-from ntksap_export.pruning.limits import Limits, find_limits, resolve_layers
+from ntksap_export.pruning.limits import Limits, find_limits, left_whole, resolve_layers
 from ntksap_export.pruning.prune import prune
 from ntksap_export.pruning.scorers import SCORERS, Scorer, Scores, make_scorer
 from ntksap_export.pruning.scorers.ntksap import NtkSap
@@ -24,6 +24,7 @@ __all__ = [
     "exponential_shares",
     "find_limits",
     "keep_best",
+    "left_whole",
     "make_scorer",
     "prune",
     "prune_channels",

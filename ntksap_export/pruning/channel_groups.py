@@ -42,16 +42,15 @@ def channel_groups(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[Chan
 def _unreached(groups: list[ChannelGroup], model: nn.Module) -> list[ChannelGroup]:
     """A group of its own, left whole, for every prunable layer whose outputs no trace met."""
     met = {member.layer for group in groups for member in group.members if member.side == "out"}
-    return [
-        ChannelGroup(
-            name,
-            channel_counts(module)[0],
-            1,
-            (Member(name, "out", channel_counts(module)[0], (0,), (0,)),),
-            reason="the trace did not meet it: it does not run, or not as a layer",
-        )
+    counts = {
+        name: channel_counts(module)[0]
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear) and name not in met
+    }
+    reason = "the trace did not meet it: it does not run, or not as a layer"
+    return [
+        ChannelGroup(name, channels, 1, (Member(name, "out", channels, (0,), (0,)),), reason=reason)
+        for name, channels in counts.items()
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -84,11 +84,7 @@ def find_limits(
         raise ConfigError(f"scope must be global or layer; got '{scope}'")
     check_share("min-layer-density", min_layer_density)
     asked = resolve_layers(model, keep_dense)
-    parameters = dict(model.named_parameters())
-    misfits = {name: pattern.misfit(parameters[name].shape) for name in sizes if name not in asked}
-    left = {name.removesuffix(".weight"): reason for name, reason in misfits.items() if reason}
-    if len(left) == len(sizes):
-        raise ConfigError(f"no layer fits the pattern {pattern.name}: {next(iter(left.values()))}, for one")
+    left = left_whole(model, pattern, asked)
     whole = asked | {f"{layer}.weight" for layer in left}
     positions = {}
     if budget is not None and budget.flops is not None:
@@ -102,6 +98,20 @@ def find_limits(
     limits = Limits(rules, weights, macs, total, total_macs, budget is None, _shares(budget, weights, total), left)
     _check(limits, budget, sizes, highest, asked)
     return limits
+
+
+def left_whole(model: nn.Module, pattern: Pattern, asked: Collection[str] = ()) -> dict[str, str]:
+    """Layer name -> why `pattern` leaves it whole; not for the layers that are `asked` to stay, by parameter name.
+
+    Raises:
+        ConfigError: the pattern fits no layer.
+    """
+    parameters, names = dict(model.named_parameters()), prunable_names(model)
+    misfits = {name: pattern.misfit(parameters[name].shape) for name in names if name not in asked}
+    left = {name.removesuffix(".weight"): reason for name, reason in misfits.items() if reason}
+    if left and len(left) == len(names):
+        raise ConfigError(f"no layer fits the pattern {pattern.name}: {next(iter(left.values()))}, for one")
+    return left
 
 
 def resolve_layers(model: nn.Module, asked: Iterable[str]) -> frozenset[str]:
@@ -192,4 +202,4 @@ def _binding(limits: Limits, lowest: dict[str, int], price: dict[str, int], aske
 
 
 def _remedy(budget: Budget | None) -> str:
-    return "raise --params" if budget is not None and budget.params is not None else "lower --sparsity"
+    return "lower --sparsity" if budget is not None and budget.sparsity is not None else "raise the budget"

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ntksap_export.report import tables
+from ntksap_export.report.cells import pruned_of
 from ntksap_export.report.inputs import ReportInput, at
 from ntksap_export.report.text import percent, size, sparsity_of, verdict
 
@@ -54,7 +55,7 @@ def _context(data: ReportInput) -> dict[str, Any]:
         "sentences": verdict(data),
         "run_rows": tables.run_rows(data),
         "results": _results(data),
-        "latency_rows": tables.latency_rows(data.profile),
+        "latency_rows": tables.latency_rows(data.profile, pruned_of(data)),
         "environment": at(data.profile, "environment", "cpu"),
         "input_shape": "(" + ", ".join(map(str, [1, *size_of_input])) + ")",
         "mean": at(data.config, "pretrained_cfg", "mean"),

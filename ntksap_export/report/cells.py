@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ntksap_export.report.inputs import Json, at
-
-VARIANTS = ("dense", "sparse")
+from ntksap_export.config import pruned_name
+from ntksap_export.report.inputs import Json, ReportInput, at, flag
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +38,12 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One setting and its measured cells; either may be missing, not both."""
+    """One setting and its measured cells; either may be missing, not both. The sparse one is called `pruned`."""
 
     setting: Setting
     dense: Json | None
     sparse: Json | None
+    pruned: str = "sparse"
 
     @property
     def time_ratio(self) -> float | None:
@@ -79,12 +79,23 @@ def skipped_cells(profile: Json) -> list[Json]:
     return [cell for cell in at(profile, "cells", default=[]) if at(cell, "latency_ms", "p50") is None]
 
 
-def pair_cells(profile: Json) -> list[Pair]:
+def pruned_of(data: ReportInput) -> str:
+    """What the pruned network of a run is called: `sparse`, `slim` or `slim+sparse`."""
+    return pruned_name(str(flag(data, "pattern", "unstructured")))
+
+
+def variant_of(cell: Json, pruned: str, default: str) -> str:
+    """The name of a cell's variant, for a reader."""
+    name = str(at(cell, "variant", default=default))
+    return pruned if name == "sparse" else name
+
+
+def pair_cells(profile: Json, pruned: str = "sparse") -> list[Pair]:
     """Measured cells by setting, in the order in which settings first appear."""
     by_setting: dict[Setting, dict[str, Json]] = {}
     for cell in measured_cells(profile):
         by_setting.setdefault(setting_of(cell), {})[str(at(cell, "variant", default=""))] = cell
-    pairs = (Pair(setting, cells.get("dense"), cells.get("sparse")) for setting, cells in by_setting.items())
+    pairs = (Pair(setting, cells.get("dense"), cells.get("sparse"), pruned) for setting, cells in by_setting.items())
     return [pair for pair in pairs if pair.dense or pair.sparse]
 
 
@@ -93,9 +104,9 @@ def paired_cells(profile: Json) -> list[Json]:
     return [cell for pair in pair_cells(profile) for cell in (pair.dense, pair.sparse) if cell]
 
 
-def headline_pair(profile: Json) -> Pair | None:
+def headline_pair(profile: Json, pruned: str = "sparse") -> Pair | None:
     """The pair a summary quotes: onnxruntime and CPU before others, the smallest batch, the most threads."""
-    complete = [pair for pair in pair_cells(profile) if pair.time_ratio is not None]
+    complete = [pair for pair in pair_cells(profile, pruned) if pair.time_ratio is not None]
     return min(complete, key=_prominence, default=None)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ntksap_export.report import svg
-from ntksap_export.report.cells import VARIANTS, Pair, pair_cells
+from ntksap_export.report.cells import Pair, pair_cells
 from ntksap_export.report.inputs import Json, ReportInput, at
 from ntksap_export.report.text import count, milliseconds, number, percent, short_count, size
 
@@ -79,10 +79,10 @@ def _flop_row(row: Json, macs: int) -> svg.Row:
     return svg.Row(layer_name(row), share, dense, percent(share), title)
 
 
-def latency_figures(profile: Json) -> list[Figure]:
+def latency_figures(profile: Json, pruned: str = "sparse") -> list[Figure]:
     """One chart per device and batch, since their scales differ: p50, with whiskers to p90 and p99."""
     scales: dict[tuple[str, int], list[Pair]] = {}
-    for pair in pair_cells(profile):
+    for pair in pair_cells(profile, pruned):
         scales.setdefault((pair.setting.device, pair.setting.batch), []).append(pair)
     figures = []
     for (device, batch), pairs in scales.items():
@@ -104,9 +104,9 @@ def _latency_bar(cell: Json, variant: str, series: int) -> svg.Bar | None:
     return svg.Bar(variant, float(p50), milliseconds(p50), series, whiskers)
 
 
-def throughput_figure(profile: Json) -> Figure | None:
+def throughput_figure(profile: Json, pruned: str = "sparse") -> Figure | None:
     return _bars(
-        pair_cells(profile),
+        pair_cells(profile, pruned),
         "Throughput, from p50.",
         "images/s",
         _throughput_bar,
@@ -120,15 +120,15 @@ def _throughput_bar(cell: Json, variant: str, series: int) -> svg.Bar | None:
     return None if value is None else svg.Bar(variant, float(value), number(value), series)
 
 
-def memory_figures(profile: Json) -> list[Figure]:
+def memory_figures(profile: Json, pruned: str = "sparse") -> list[Figure]:
     """Load delta and peak of the resident set, and what CUDA allocated where a cell says so."""
-    figures = []
+    figures, pairs = [], pair_cells(profile, pruned)
     for key, caption in (
         ("load_delta_bytes", "Load delta: RSS after loading the model - RSS before."),
         ("run_peak_rss_bytes", "Peak RSS of the whole process while running."),
         ("peak_cuda_allocated_bytes", "Peak CUDA allocated while running."),
     ):
-        figures.append(_bars(pair_cells(profile), caption, "bytes", _memory_bar(key), _bytes_tick, _whole_setting))
+        figures.append(_bars(pairs, caption, "bytes", _memory_bar(key), _bytes_tick, _whole_setting))
     return [figure for figure in figures if figure]
 
 
@@ -158,7 +158,7 @@ def _bars(
 ) -> Figure | None:
     groups = []
     for pair in pairs:
-        cells = zip(VARIANTS, (pair.dense, pair.sparse), strict=True)
+        cells = (("dense", pair.dense), (pair.pruned, pair.sparse))
         bars = (bar(cell, variant, index) for index, (variant, cell) in enumerate(cells) if cell)
         if made := tuple(b for b in bars if b):
             groups.append(svg.Group(heading(pair), made))

@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ntksap_export.report import charts, tables
+from ntksap_export.report.cells import pruned_of
 from ntksap_export.report.inputs import ReportInput, at
 from ntksap_export.report.text import percent, sparsity_of, verdict
 
@@ -49,7 +50,7 @@ def keep_units(sentence: str) -> str:
 
 def _context(data: ReportInput) -> dict[str, Any]:
     """Every name the template uses."""
-    health = at(data.mask, "health", default={})
+    health, pruned = at(data.mask, "health", default={}), pruned_of(data)
     return {
         "title": _title(data),
         "sentences": verdict(data),
@@ -66,15 +67,17 @@ def _context(data: ReportInput) -> dict[str, Any]:
         "health_rows": tables.health_rows(health) if health else [],
         "advice": at(health, "advice", default=[]),
         "profiled": bool(at(data.profile, "cells")),
-        "latency": _present(*charts.latency_figures(data.profile), charts.throughput_figure(data.profile)),
-        "latency_rows": tables.latency_rows(data.profile),
-        "memory": charts.memory_figures(data.profile),
+        "latency": _present(
+            *charts.latency_figures(data.profile, pruned), charts.throughput_figure(data.profile, pruned)
+        ),
+        "latency_rows": tables.latency_rows(data.profile, pruned),
+        "memory": charts.memory_figures(data.profile, pruned),
         "sizes": _present(charts.sizes_figure(data)),
         "parity": data.parity,
         "parity_rows": tables.parity_rows(data.parity),
         "agreement": percent(at(data.parity, "top1_agreement")),
         "parity_passed": bool(at(data.parity, "passed")),
-        "skipped_rows": tables.skipped_rows(data.profile),
+        "skipped_rows": tables.skipped_rows(data.profile, pruned),
         "environment_rows": tables.environment_rows(data),
         "command": data.command,
         "source": _source(data),

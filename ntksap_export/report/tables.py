@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ntksap_export import recipes
-from ntksap_export.report.cells import headline_pair, paired_cells, setting_of, skipped_cells
+from ntksap_export.report.cells import headline_pair, paired_cells, pruned_of, setting_of, skipped_cells, variant_of
 from ntksap_export.report.charts import layer_name
 from ntksap_export.report.inputs import Json, ReportInput, at, flag
 from ntksap_export.report.text import (
@@ -56,7 +56,7 @@ def tiles(data: ReportInput) -> Rows:
     if pair:
         sparse, dense_p50 = at(pair.sparse, "latency_ms", "p50"), at(pair.dense, "latency_ms", "p50")
         note = f"dense {milliseconds(dense_p50)}; {pair.setting.backend}, {pair.setting.load}"
-        found.append(("latency p50, sparse", milliseconds(sparse), note))
+        found.append((f"latency p50, {pruned_of(data)}", milliseconds(sparse), note))
     return found
 
 
@@ -178,7 +178,7 @@ def _channels(counts: dict[str, int]) -> str:
     return f"{sum(counts.values()):,} in {plural(len(counts), 'layer')}; most: {words}"
 
 
-def latency_rows(profile: Json) -> Rows:
+def latency_rows(profile: Json, pruned: str = "sparse") -> Rows:
     """One row per measured cell: setting, variant, p50, p90, p99, throughput, n, noise."""
     rows = []
     for cell in paired_cells(profile):
@@ -189,7 +189,7 @@ def latency_rows(profile: Json) -> Rows:
                 f"{setting.backend} {setting.device} {setting.precision}",
                 str(setting.batch),
                 plain(setting.threads),
-                str(at(cell, "variant", default=ABSENT)),
+                variant_of(cell, pruned, ABSENT),
                 *latency,
                 number(at(cell, "throughput_images_per_s")),
                 plain(at(cell, "runs")),
@@ -199,11 +199,11 @@ def latency_rows(profile: Json) -> Rows:
     return rows
 
 
-def skipped_rows(profile: Json) -> Rows:
+def skipped_rows(profile: Json, pruned: str = "sparse") -> Rows:
     """(what, why) of every cell that was not measured."""
     return [
         (
-            f"{at(cell, 'variant', default='')} {setting_of(cell).label}".strip(),
+            f"{variant_of(cell, pruned, '')} {setting_of(cell).label}".strip(),
             str(at(cell, "reason", default="no reason given")),
         )
         for cell in skipped_cells(profile)

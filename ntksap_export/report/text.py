@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from ntksap_export.report.cells import Pair, headline_pair, pair_cells
+from ntksap_export.report.cells import Pair, headline_pair, pair_cells, pruned_of
 from ntksap_export.report.inputs import ReportInput, at, flag
 
 ABSENT = "n/a"
@@ -185,21 +185,22 @@ def compare_times(pair: Pair, pattern: str = "unstructured") -> str:
         claim = f"{what} makes {backend} slower"
     else:
         claim = f"{what} does not make {backend} faster"
-    numbers = f"sparse {milliseconds(sparse)} against dense {milliseconds(dense)}"
+    numbers = f"{pair.pruned} {milliseconds(sparse)} against dense {milliseconds(dense)}"
     text = f"{claim}: {numbers} ({ratio:.2f} times the time) at {pair.setting.load}."
     return text + (" At least one of these two timings is noisy, so the ratio is rough." if pair.noisy else "")
 
 
 def _latency(data: ReportInput) -> str:
-    pair = headline_pair(data.profile)
+    pruned = pruned_of(data)
+    pair = headline_pair(data.profile, pruned)
     if pair is None:
-        return "Latency was not measured for both the sparse and the dense network, so nothing is said of speed."
+        return f"Latency was not measured for both the {pruned} and the dense network, so nothing is said of speed."
     text = compare_times(pair, str(flag(data, "pattern", "unstructured")))
     ratios = _ratios(data)
     if len(ratios) > 1:
         low, high = f"{min(ratios):.2f}", f"{max(ratios):.2f}"
         span = low if low == high else f"{low} to {high}"
-        text += f" Over all {len(ratios)} pairs measured, sparse took {span} times as long as dense."
+        text += f" Over all {len(ratios)} pairs measured, {pruned} took {span} times as long as dense."
     return text
 
 

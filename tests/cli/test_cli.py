@@ -120,6 +120,10 @@ def test_other_methods_prune_to_the_same_count(ntksap: Call, tmp_path: Path, met
         (("--pattern", "channel", "--scope", "layer"), "--scope layer does not apply to channels"),
         (("--round-to", "4"), "--channel-sparsity and --round-to belong to --pattern channel or channel+..."),
         (("--pattern", "channel+128x1"), "no layer fits the pattern 128x1"),
+        (
+            ("--pattern", "channel+1:4", "--sparsity", "0.9", "--min-layer-density", "0.5"),
+            "--min-layer-density 0.5 leaves nothing to choose within 1:4, which keeps 0.25 of a layer, and channels",
+        ),
         (("--scope", "model"), "scope: input should be 'global' or 'layer'"),
         (("--min-layer-density", "0.5"), "--min-layer-density 0.5 keeps 135,448 weights, the budget allows 27,090"),
     ],
@@ -219,6 +223,28 @@ def test_dry_run_tells_the_plan_and_writes_nothing(ntksap: Call, tmp_path: Path)
     for text in ("layer3.2.conv2.weight", "prunable 270,896; to keep 27,090", "estimated time", "model.onnx"):
         assert text in out
     assert not (tmp_path / "out").exists()
+
+
+def test_the_plan_names_what_a_pattern_leaves_whole_and_not_what_was_asked_for(ntksap: Call, tmp_path: Path) -> None:
+    flags = (
+        "--image-size",
+        16,
+        "--sparsity",
+        0.8,
+        "--pattern",
+        "2:4",
+        "--dry-run",
+        "--json",
+        "--out",
+        tmp_path / "out",
+    )
+
+    plain, asked = (
+        json.loads(ntksap("prune-train-export", "resnet20", *flags, *more)[1])["left_whole"]
+        for more in ((), ("--keep-dense", "conv1"))
+    )
+
+    assert ({"conv1": "3 input channels do not divide by 4"}, {}) == (plain, asked)
 
 
 def test_broken_data_folders(ntksap: Call, tmp_path: Path) -> None:

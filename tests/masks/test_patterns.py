@@ -97,6 +97,11 @@ def test_what_does_not_fit_says_why(pattern: Pattern, shape: tuple[int, ...], re
 
 
 @pytest.mark.parametrize("pattern", EVERY, ids=lambda pattern: pattern.name)
+def test_the_share_is_what_may_live_and_below_one_where_a_pattern_caps(pattern: Pattern) -> None:
+    assert (pattern.most(144) / 144, pattern.caps) == (pattern.share, pattern.share < 1)
+
+
+@pytest.mark.parametrize("pattern", EVERY, ids=lambda pattern: pattern.name)
 def test_a_name_reads_back(pattern: Pattern) -> None:
     assert pattern == parse_pattern(pattern.name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def scalars(directory: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def tell(directory: Path, rows: Iterable[EpochRow]) -> None:
-    with TensorBoard(directory) as board:
+    with closing(TensorBoard(directory)) as board:
         for row in rows:
             board.write(row)
 
@@ -59,7 +60,7 @@ def test_every_field_has_its_tag(tmp_path: Path) -> None:
 
 @installed
 def test_an_epoch_is_on_the_disk_before_the_next(tmp_path: Path) -> None:
-    with TensorBoard(tmp_path) as board:
+    with closing(TensorBoard(tmp_path)) as board:
         board.write(ROW)
 
         assert [(1, 0.5)] == scalars(tmp_path)["val/accuracy"]
@@ -83,7 +84,7 @@ def test_a_training_that_overwrites_a_longer_one_leaves_nothing_of_it(tmp_path: 
 
 def test_without_a_directory_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with TensorBoard(None) as board:
+    with closing(TensorBoard(None)) as board:
         board.write(ROW)
 
     assert [] == list(tmp_path.iterdir())

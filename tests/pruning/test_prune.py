@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,6 +19,7 @@ from ntksap_export.pruning.scorers.magnitude import Magnitude
 from ntksap_export.pruning.scorers.random import RandomDensities
 
 from ..support.nets import tiny_net
+from ..support.untouched import everything_of
 
 
 def scoring_inputs(shape: tuple[int, int, int], classes: int, batch_size: int = 4, seed: int = 1) -> ScoringInputs:
@@ -99,24 +98,11 @@ def test_nothing_of_the_model_and_no_random_state_is_touched(scorer: Scorer) -> 
     model.bn1.running_mean.fill_(3.0)  # type: ignore[union-attr]
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    versions = {name: tensor._version for name, tensor in tensors.items()}
-    values = copy.deepcopy(model.state_dict())
-    modes = {name: module.training for name, module in model.named_modules()}
-    wanted = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    states = (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate())
+    before = everything_of(model)
 
     prune(model, scorer, INPUTS, Budget(0.8), rounds=2)
 
-    after = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    assert all(after[name] is tensor for name, tensor in tensors.items())
-    assert versions == {name: tensor._version for name, tensor in after.items()}
-    assert all(torch.equal(values[name], tensor) for name, tensor in model.state_dict().items())
-    assert modes == {name: module.training for name, module in model.named_modules()}
-    assert wanted == {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    assert all(p.grad is not None and bool((p.grad == 1).all()) for p in model.parameters())
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
-    assert states == (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate())
+    assert before == everything_of(model)
 
 
 def test_the_model_is_given_back_even_when_scoring_fails(scorer: Scorer) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import random
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -20,6 +18,7 @@ from ntksap_export.pruning.channel_groups import channel_groups
 from ntksap_export.pruning.channel_units import plan_of
 from ntksap_export.pruning.narrowing import Narrowing
 
+from ..support.untouched import everything_of
 from .channel_nets import NETS, SHAPE, Wrapped, build, conv
 
 METHODS = ("ntksap", "snip", "force", "grasp", "synflow", "magnitude", "random")
@@ -281,23 +280,11 @@ def test_nothing_of_the_model_and_no_random_state_is_touched(method: str) -> Non
     model.a2.weight.requires_grad_(False)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    versions = {name: tensor._version for name, tensor in tensors.items()}
-    values = copy.deepcopy(model.state_dict())
-    modes = {name: module.training for name, module in model.named_modules()}
-    wanted = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    states = (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate())
+    before = everything_of(model)
 
     prune_channels(model, make_scorer(method), INPUTS, Budget(0.6), rounds=2, round_to=1)
 
-    after = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    assert all(after[name] is tensor for name, tensor in tensors.items())
-    assert versions == {name: tensor._version for name, tensor in after.items()}
-    assert all(torch.equal(values[name], tensor) for name, tensor in model.state_dict().items())
-    assert modes == {name: module.training for name, module in model.named_modules()}
-    assert wanted == {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    assert all(bool((parameter.grad == 1).all()) for parameter in model.parameters())
-    assert states == (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate())
+    assert before == everything_of(model)
 
 
 @pytest.mark.parametrize(
