@@ -100,6 +100,8 @@ def run_train(context: Context) -> tuple[str, ...]:
             f"epoch {row.epoch}/{config.epochs}: train loss {row.train_loss:.4f}, accuracy {row.train_accuracy:.2%}; "
             f"val loss {row.val_loss:.4f}, accuracy {row.val_accuracy:.2%}; {row.images_per_s:.0f} images/s"
         )
+        if note := loaders.news():
+            context.progress.say(note)
 
     context.progress.say(
         f"train on {context.device.type} in {resolve_precision(config.precision, context.device)}: "
@@ -115,6 +117,7 @@ def run_train(context: Context) -> tuple[str, ...]:
         progress=context.progress,
         on_epoch=on_epoch,
     )
+    loaders.close()
     SparseCheckpoint.of(model, mask, context.provenance()).save(run.file("model.safetensors"))
     write_json(run.file("metrics.json"), log.to_json())
     return ("model.safetensors", "metrics.json", "metrics.jsonl")
@@ -130,7 +133,8 @@ def run_export(context: Context) -> tuple[str, ...]:
     model, mask = context.trained()
     spec = run.read_json("config.json")["pretrained_cfg"]
     size = context.shape[-1]
-    images = read_validation(config.data, max(PARITY_BATCHES), size, spec["mean"], spec["std"], config.data_dir)
+    mean, std, count = spec["mean"], spec["std"], max(PARITY_BATCHES)
+    images = read_validation(config.data, count, size, mean, std, config.data_dir, config.broken_images)
     graph, log = optimize(export_graph(model, images, opset=config.opset, mask=mask))
     for line in log:
         context.progress.say(f"  {line}")
