@@ -37,6 +37,9 @@ FLAGS: dict[str, Flag] = {
     "data": Flag(str, "A name or a layout of `ntksap list data`. Default: digits", panel=_DATA),
     "data_dir": Flag(str, "Where named data sets lie. Default: NTKSAP_DATA or ~/.cache/ntksap", panel=_DATA),
     "download": Flag(bool, "Fetch a named data set that is not there, through torchvision. Default: no", panel=_DATA),
+    "broken_images": Flag(
+        str, "error, or skip: replaced by another of its class, and counted. Default: error", panel=_DATA,
+    ),
     "num_classes": Flag(int, "Check that the data has so many classes. Default: the data's", panel=_DATA),
     "image_size": Flag(int, "Side of the input in pixels. Default: small images' own, else the model's", panel=_DATA),
     "mean": Flag(str, "R,G,B mean on the scale 0..1. Default: found in the training images", float, _DATA),
@@ -117,7 +120,7 @@ FLAGS: dict[str, Flag] = {
 
 DATA = (
     "weights", "data", "num_classes", "image_size", "mean", "std", "stem", "seed", "device", "threads", "workers",
-    "data_dir", "download",
+    "data_dir", "download", "broken_images",
 )  # fmt: skip
 PRUNE = (
     "method", "sparsity", "density", "params", "flops", "pattern", "scope", "min_layer_density", "round_to",

@@ -40,7 +40,7 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
 # How a stage is carried out, not what comes out of it: free to change between runs of one directory.
 FREE_KEYS = (
     "device", "threads", "workers", "weights", "compile", "checkpoint_minutes", "keep_checkpoints", "tensorboard",
-    "recipe", "data_dir", "download",
+    "recipe", "data_dir", "download", "broken_images",
 )  # fmt: skip
 
 DEFAULT_SPARSITY = 0.9  # without any budget; n:m patterns bring their own
@@ -63,6 +63,7 @@ class RunConfig(BaseModel):
     data: str = "digits"
     data_dir: str | None = None
     download: bool = False
+    broken_images: Literal["error", "skip"] = "error"
     num_classes: int | None = Field(None, ge=2)
     image_size: int | None = Field(None, ge=8, le=4096)
     mean: tuple[float, float, float] | None = None

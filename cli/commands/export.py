@@ -8,7 +8,7 @@ from ntksap_export.cli import options
 from ntksap_export.cli.options import Json, Quiet, RunPath
 
 
-@options.takes("data", "data_dir", *options.EXPORT)
+@options.takes("data", "data_dir", "broken_images", *options.EXPORT)
 def export(directory: RunPath, json: Json = False, quiet: Quiet = False, **settings: Any) -> None:
     """Export the trained model to ONNX and compare it with torch on real images."""
     from ntksap_export.cli.settings import run_one

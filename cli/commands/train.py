@@ -31,7 +31,9 @@ ShowRecipe = Annotated[
 ]
 
 
-@options.takes("recipe", "weights", "data", "data_dir", "download", "device", "threads", "workers", *options.TRAIN)
+@options.takes(
+    "recipe", "weights", "data", "data_dir", "download", "broken_images", "device", "threads", "workers", *options.TRAIN
+)
 def train(
     directory: RunPath,
     overwrite: Overwrite = False,

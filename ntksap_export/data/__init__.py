@@ -1,6 +1,7 @@
 """Data sets: from a name or a folder to batches of images that a model can eat."""
 
 from ntksap_export.data.augmentation import AUGMENTS, Augmentation
+from ntksap_export.data.broken import skipped_text
 from ntksap_export.data.loader import Loader, Loaders, loaders, make_loaders, sample_images
 from ntksap_export.data.memory import MemorySource
 from ntksap_export.data.options import resolve_augmentation
@@ -29,4 +30,5 @@ __all__ = [
     "resolve_augmentation",
     "sample_images",
     "scoring_set",
+    "skipped_text",
 ]

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
-from random import Random
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from ntksap_export.data.augmentation import CROP_RATIO, CROP_SCALE, Span
 from ntksap_export.data.files import Files
 from ntksap_export.errors import DataError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # no format that starts another program
-_ATTEMPTS = 10  # of random_crop to find a box that fits, as everybody's RandomResizedCrop
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -27,12 +25,8 @@ def measure(files: Files, index: int) -> tuple[int, int]:
     Raises:
         DataError: as `decode`.
     """
-    try:
-        with Image.open(BytesIO(files.read(index)), formats=_FORMATS) as image:
-            _refuse_bomb(image)
-            return image.size
-    except Exception as error:
-        raise _broken(files.where(index), error) from error
+    with opened(files, index) as image:
+        return image.size
 
 
 def decode(files: Files, index: int) -> Image.Image:
@@ -42,16 +36,35 @@ def decode(files: Files, index: int) -> Image.Image:
         DataError: it cannot be read or decoded, is too large to be decoded safely, or has more than 8 bits a
             sample.
     """
+    with opened(files, index) as image:
+        return to_rgb(image)
+
+
+@contextmanager
+def opened(files: Files, index: int) -> Iterator[Image.Image]:
+    """One image whose header was read and found harmless; what goes wrong inside is said of this image.
+
+    Raises:
+        DataError: as `decode`.
+    """
     try:
         with Image.open(BytesIO(files.read(index)), formats=_FORMATS) as image:
             _refuse_bomb(image)
-            if image.mode == "F" or image.mode.startswith("I"):
-                raise DataError(f"has {image.mode} samples; convert it to 8 bits per channel")
-            if image.mode == "P" and "transparency" in image.info:
-                return image.convert("RGBA").convert("RGB")
-            return image.convert("RGB")
+            yield image
     except Exception as error:  # Pillow lets out nearly every type on broken bytes, struct.error and SyntaxError too
         raise _broken(files.where(index), error) from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Decode an open image to RGB."""
+    if image.mode == "RGB":
+        image.load()
+        return image
+    if image.mode == "F" or image.mode.startswith("I"):
+        raise DataError(f"has {image.mode} samples; convert it to 8 bits per channel")
+    if image.mode == "P" and "transparency" in image.info:
+        return image.convert("RGBA").convert("RGB")
+    return image.convert("RGB")
 
 
 def fit(image: Image.Image, size: int, margin: float = 1.0) -> Pixels:
@@ -70,37 +83,6 @@ def fit(image: Image.Image, size: int, margin: float = 1.0) -> Pixels:
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)
     return np.array(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
-
-
-def random_crop(
-    image: Image.Image, size: int, random: Random, scale: Span = CROP_SCALE, ratio: Span = CROP_RATIO
-) -> Pixels:
-    """A random part of an image as (size, size, 3) pixels, mirrored half the time.
-
-    Szegedy et al., "Going deeper with convolutions", CVPR 2015, section 6. After ten boxes that do not fit, the central
-    square is taken.
-
-    Args:
-        image: RGB.
-        size: side of the result in pixels.
-        random: what is drawn from.
-        scale: smallest and largest share of the area.
-        ratio: smallest and largest width / height, log-uniform between.
-    """
-    width, height = image.size
-    crop = None
-    for _ in range(_ATTEMPTS):
-        area = width * height * random.uniform(*scale)
-        shape = math.exp(random.uniform(math.log(ratio[0]), math.log(ratio[1])))
-        wide, high = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
-        if 0 < wide <= width and 0 < high <= height:
-            left, top = random.randint(0, width - wide), random.randint(0, height - high)
-            box = (left, top, left + wide, top + high)
-            crop = np.array(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
-            break
-    if crop is None:
-        crop = fit(image, size)
-    return crop[:, ::-1].copy() if random.random() < 0.5 else crop
 
 
 def _refuse_bomb(image: Image.Image) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Unpack
 
 import torch
 
+from ntksap_export.data.ahead import on_device
 from ntksap_export.data.augment import Normalizer, normalize
 from ntksap_export.data.augmentation import Augmentation
+from ntksap_export.data.broken import skipped_text
+from ntksap_export.data.crops import Crops
 from ntksap_export.data.draws import draw, draw_order
 from ntksap_export.data.memory import MemorySource
 from ntksap_export.data.options import OpenOptions
 from ntksap_export.data.plan import Plan
 from ntksap_export.data.sources import DataSet, Source, open_data
 from ntksap_export.data.spec import DataSpec
-from ntksap_export.data.stream import Batch, Crops
+from ntksap_export.data.stream import Batch
 from ntksap_export.errors import ConfigError
 
 
@@ -79,6 +82,11 @@ class Loader:
         """How many images batch `number` of this loader has over all processes; a validation batch is whole in one."""
         return self._plan.images(number)
 
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """What was wrong with each broken image that was replaced so far."""
+        return self.source.skipped
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next pass goes through: 0, 1, ..."""
         self._epoch = epoch
@@ -112,8 +120,7 @@ class Loader:
         # The second, third ... time an image appears, it is cut differently.
         turns = torch.arange(len(order)) % self._augment.repeats
         lists = [list(zip(order[places].tolist(), turns[places].tolist(), strict=True)) for places in plan]
-        for pixels, labels in self.source.batches(lists, crops, pin_memory=self.device.type == "cuda"):
-            yield pixels.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+        yield from on_device(self.source.batches(lists, crops, self.device.type == "cuda"), self.device)
 
     def _on_device(self, source: MemorySource) -> tuple[torch.Tensor, torch.Tensor]:
         """Decoded images, uint8 (N, S, S, 3), and labels; moved and laid out once."""
@@ -136,6 +143,23 @@ class Loaders:
     spec: DataSpec
     train: Loader
     val: Loader
+    _told: set[str] = field(default_factory=set, repr=False)
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """What was wrong with each broken image that was replaced so far."""
+        return self.train.skipped + self.val.skipped
+
+    def news(self) -> str | None:
+        """One line on the images that were found broken since the last call; None if there are none."""
+        new = [message for message in self.skipped if message not in self._told]
+        self._told.update(new)
+        return skipped_text(new) if new else None
+
+    def close(self) -> None:
+        """End the processes that decode; the next pass starts new ones."""
+        self.train.source.close()
+        self.val.source.close()
 
 
 def make_loaders(
@@ -175,7 +199,7 @@ def make_loaders(
     val = Loader(
         dataset.val, spec, batch_size, train=False, seed=seed, device=device, memory_format=memory_format, part=part
     )
-    return Loaders(spec, train, val)
+    return Loaders(spec, train, val, set(dataset.skipped))
 
 
 def loaders(

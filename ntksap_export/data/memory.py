@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import torch
 
 from ntksap_export.data.arrays import ArrayFiles
+from ntksap_export.data.broken import none_left, substitutes
 from ntksap_export.data.files import Files
 from ntksap_export.data.images import Pixels, decode, fit
 from ntksap_export.data.spec import Triple
+from ntksap_export.errors import DataError
 
 MEMORY_LIMIT_BYTES = 2_000_000_000
 _CHUNK = 500  # images per piece of work
@@ -27,10 +29,12 @@ class MemorySource:
     Args:
         images: uint8 (N, 3, S, S); channels_last, if it is not to be copied.
         labels: int64 (N,), 0 to k-1.
+        skipped: what was wrong with each image that was replaced, by position; see `broken`.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -39,17 +43,22 @@ class MemorySource:
         """The images at these positions, without augmentation: uint8 (n, 3, S, S)."""
         return self.images[indices]
 
+    def close(self) -> None:
+        """Nothing is held open."""
 
-def decode_all(files: Files, size: int, on_done: Callable[[int], None]) -> MemorySource:
+
+def decode_all(files: Files, size: int, on_done: Callable[[int], None], skip: bool = False) -> MemorySource:
     """Decode every image in threads (Pillow works outside the interpreter's lock).
 
     Args:
         files: where the images lie.
         size: side S in pixels; other images are scaled by their shorter side and cropped in the middle.
         on_done: called in this thread with the number of images newly done.
+        skip: whether a broken image is replaced by another of its class, see `broken`.
 
     Raises:
-        DataError: an image cannot be decoded; the first such one, whatever the threads did.
+        DataError: an image cannot be decoded; the first such one, whatever the threads did. With `skip`: none of a
+            class can.
     """
     if isinstance(files, ArrayFiles) and files.pixels.shape[2:] == (size, size):
         on_done(len(files))
@@ -58,23 +67,36 @@ def decode_all(files: Files, size: int, on_done: Callable[[int], None]) -> Memor
     images = torch.empty((len(files), 3, size, size), dtype=torch.uint8, memory_format=torch.channels_last)
     pixels: Pixels = images.permute(0, 2, 3, 1).numpy()  # the same memory
     threads = min(len(os.sched_getaffinity(0)), _MAX_THREADS)
+    broken: dict[int, str] = {}
     with ThreadPoolExecutor(threads) as pool:
         starts = range(0, len(files), _CHUNK)
-        futures = [pool.submit(_decode_chunk, files, size, start, pixels) for start in starts]
+        futures = [pool.submit(_decode_chunk, files, size, start, pixels, skip) for start in starts]
         try:
-            for future in futures:
-                on_done(future.result())
+            for start, future in zip(starts, futures, strict=True):
+                broken |= future.result()
+                on_done(min(_CHUNK, len(files) - start))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return MemorySource(images, torch.from_numpy(files.labels))
+    for index in broken:
+        other = next((other for other in substitutes(files.labels, index) if other not in broken), None)
+        if other is None:
+            raise none_left(int(files.labels[index]), broken[index])
+        pixels[index] = pixels[other]
+    return MemorySource(images, torch.from_numpy(files.labels), tuple(broken.values()))
 
 
-def _decode_chunk(files: Files, size: int, start: int, pixels: Pixels) -> int:
-    stop = min(start + _CHUNK, len(files))
-    for index in range(start, stop):
-        pixels[index] = fit(decode(files, index), size)
-    return stop - start
+def _decode_chunk(files: Files, size: int, start: int, pixels: Pixels, skip: bool) -> dict[int, str]:
+    """Decode some images; the positions of broken ones, and what is wrong with them."""
+    broken = {}
+    for index in range(start, min(start + _CHUNK, len(files))):
+        try:
+            pixels[index] = fit(decode(files, index), size)
+        except DataError as error:
+            if not skip:
+                raise
+            broken[index] = str(error)
+    return broken
 
 
 def channel_statistics(images: torch.Tensor) -> tuple[Triple, Triple]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from ntksap_export.data.augmentation import CROP_RATIO, CROP_SCALE, Augmentation, Span
+from ntksap_export.data.broken import BrokenImages
 from ntksap_export.data.spec import SMALL_SIDE, check_image_size, check_std, check_triple
 from ntksap_export.data.table import DATA_SETS
 from ntksap_export.errors import ConfigError
@@ -27,6 +28,7 @@ class OpenOptions(TypedDict, total=False):
     workers: int
     data_dir: str | Path | None
     download: bool
+    broken_images: BrokenImages
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Options:
         workers: processes that decode images that are not kept in memory; 0 decodes in this one.
         data_dir: where the data sets of the table lie; None: NTKSAP_DATA of the environment, or ~/.cache/ntksap.
         download: whether a data set of the table that is not there is fetched.
+        broken_images: "error", or "skip": replaced by another image of the class, see `broken`.
 
     Raises:
         ConfigError: a value that cannot be used.
@@ -65,6 +68,7 @@ class Options:
     workers: int = 0
     data_dir: str | Path | None = None
     download: bool = False
+    broken_images: BrokenImages = "error"
 
     def __post_init__(self) -> None:
         if self.image_size is not None:
@@ -73,6 +77,8 @@ class Options:
             check_triple("mean", self.mean)
         if self.std is not None:
             check_std(self.std)
+        if self.broken_images not in ("error", "skip"):
+            raise ConfigError(f"broken_images must be error or skip; got '{self.broken_images}'")
         _ = self.augmentation
         if self.workers < 0:
             raise ConfigError(f"workers must be 0 or more; got {self.workers}. 0 decodes in the main process")

@@ -8,6 +8,7 @@ tar headers give offsets, and images are read from there.
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,6 +52,16 @@ class ShardFiles:
         with self.shards[shard].open("rb", buffering=0) as file:
             file.seek(offset)
             return bytes(file.read(size))
+
+    def announce(self, indices: list[int]) -> None:
+        """Tell the system which images are read next, so that it fetches them while others are decoded."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+        places = self.places[indices]
+        for shard in np.unique(places[:, 0]).tolist():
+            with self.shards[shard].open("rb", buffering=0) as file:
+                for _, offset, size in places[places[:, 0] == shard].tolist():
+                    os.posix_fadvise(file.fileno(), offset, size, os.POSIX_FADV_WILLNEED)
 
     def where(self, index: int) -> str:
         """Its tar file and its name there."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
+from ntksap_export.data.broken import BrokenImages
 from ntksap_export.data.digits import open_digits, peek_digits
 from ntksap_export.data.files import Index
 from ntksap_export.data.find import find_source
@@ -26,6 +27,7 @@ from ntksap_export.data.spec import (
 )
 from ntksap_export.data.stream import StreamSource
 from ntksap_export.data.table import DATA_SETS
+from ntksap_export.errors import DataError
 
 _LOOKED_AT = 64  # images of each split whose size is looked at
 
@@ -53,6 +55,11 @@ class DataSet:
     train: Source
     val: Source
 
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """What was wrong with each broken image that was replaced so far."""
+        return self.train.skipped + self.val.skipped
+
 
 def describe_sources() -> tuple[tuple[str, str], ...]:
     """What `open_data` takes: pairs of name and one line of text."""
@@ -67,19 +74,26 @@ def describe_sources() -> tuple[tuple[str, str], ...]:
     return named + _FORMS
 
 
-def peek(source: str, data_dir: str | Path | None = None, download: bool = False) -> Peek:
+def peek(
+    source: str, data_dir: str | Path | None = None, download: bool = False, broken_images: BrokenImages = "error"
+) -> Peek:
     """Look at a source without decoding it: names, counts, and the size of a few images.
 
     Args:
         source: as for `open_data`.
         data_dir: as in `Options`.
         download: as in `Options`.
+        broken_images: as in `Options`.
 
     Raises:
         ConfigError, UnavailableError: it is to be downloaded and cannot be.
         DataError: it cannot be used.
     """
-    return peek_digits() if source == "digits" else _peek_index(find_source(source, data_dir, download))
+    return (
+        peek_digits()
+        if source == "digits"
+        else _peek_index(find_source(source, data_dir, download), broken_images == "skip")
+    )
 
 
 def open_data(
@@ -106,7 +120,7 @@ def open_data(
     """
     asked = Options(image_size, **options)
     index = None if source == "digits" else find_source(source, asked.data_dir, asked.download)
-    seen = peek_digits() if index is None else _peek_index(index)
+    seen = peek_digits() if index is None else _peek_index(index, asked.broken_images == "skip")
     check_classes(source, seen.classes, asked.num_classes)
     size = asked.image_size or seen.default_image_size
     in_memory = index is None or _fits_memory(seen, size)
@@ -117,7 +131,7 @@ def open_data(
     if index is None:
         train, val = open_digits(size)
     else:
-        train, val = _open_index(index, size, in_memory, asked.workers, on_progress)
+        train, val = _open_index(index, size, in_memory, asked, on_progress)
     mean, std = _statistics(source, asked, train)
     spec = DataSpec(
         name=seen.name,
@@ -132,16 +146,21 @@ def open_data(
     return DataSet(spec, train, val)
 
 
-def _peek_index(index: Index) -> Peek:
-    return Peek(index.name, index.classes, _own_size(index), len(index.train), len(index.val))
+def _peek_index(index: Index, skip: bool) -> Peek:
+    return Peek(index.name, index.classes, _own_size(index, skip), len(index.train), len(index.val))
 
 
-def _own_size(index: Index) -> int | None:
+def _own_size(index: Index, skip: bool) -> int | None:
     sizes: set[tuple[int, int]] = set()
     for files in (index.train, index.val):
         looked_at = min(_LOOKED_AT, len(files))
-        sizes.update(measure(files, number * len(files) // looked_at) for number in range(looked_at))
-    width, height = sizes.pop()
+        for number in range(looked_at):
+            try:
+                sizes.add(measure(files, number * len(files) // looked_at))
+            except DataError:
+                if not skip:
+                    raise
+    width, height = sizes.pop() if sizes else (0, 0)
     return width if not sizes and width == height >= 8 else None
 
 
@@ -150,10 +169,12 @@ def _fits_memory(seen: Peek, size: int) -> bool:
 
 
 def _open_index(
-    index: Index, size: int, in_memory: bool, workers: int, on_progress: Callable[[int, int], None] | None
+    index: Index, size: int, in_memory: bool, asked: Options, on_progress: Callable[[int, int], None] | None
 ) -> tuple[Source, Source]:
+    skip = asked.broken_images == "skip"
     if not in_memory:
-        return StreamSource(index.train, size, workers), StreamSource(index.val, size, workers)
+        train, val = (StreamSource(files, size, asked.workers, skip) for files in (index.train, index.val))
+        return train, val
     total = len(index.train) + len(index.val)
     done = 0
 
@@ -163,7 +184,7 @@ def _open_index(
         if on_progress is not None:
             on_progress(done, total)
 
-    return decode_all(index.train, size, count), decode_all(index.val, size, count)
+    return decode_all(index.train, size, count, skip), decode_all(index.val, size, count, skip)
 
 
 def _statistics(source: str, asked: Options, train: Source) -> tuple[Triple, Triple]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ntksap_export.data.augment import normalize
+from ntksap_export.data.broken import BrokenImages
 from ntksap_export.data.digits import open_digits
 from ntksap_export.data.find import find_source
 from ntksap_export.data.sources import Source
@@ -22,6 +23,7 @@ def read_validation(
     mean: Sequence[float],
     std: Sequence[float],
     data_dir: str | Path | None = None,
+    broken_images: BrokenImages = "error",
 ) -> torch.Tensor:
     """Normalized validation images, always the same, spread evenly over the source.
 
@@ -32,6 +34,7 @@ def read_validation(
         mean: of normalization, three numbers.
         std: likewise, above 0.
         data_dir: where the data sets of the table lie, as for `open_data`.
+        broken_images: as for `open_data`.
 
     Returns:
         float32 (count, 3, S, S) on the CPU.
@@ -42,7 +45,7 @@ def read_validation(
     if source == "digits":
         val: Source = open_digits(image_size)[1]
     else:
-        val = StreamSource(find_source(source, data_dir).val, image_size, 0)
+        val = StreamSource(find_source(source, data_dir).val, image_size, skip=broken_images == "skip")
     total = len(val)
     chosen = [number * total // count if count <= total else number % total for number in range(count)]
     return normalize(val.take(chosen), check_triple("mean", mean), check_std(std))

@@ -21,7 +21,7 @@ from ntksap_export.checkpoint import (
     weights_digest,
 )
 from ntksap_export.config import FREE_KEYS, RunConfig, flag_name
-from ntksap_export.data import DataSet, DataSpec, open_data
+from ntksap_export.data import DataSet, DataSpec, open_data, skipped_text
 from ntksap_export.errors import CheckpointError, RunDirectoryError
 from ntksap_export.masks import Mask, split_pattern
 from ntksap_export.pipeline.ranks import own_device
@@ -146,7 +146,10 @@ class Context:
                     workers=config.workers,
                     data_dir=config.data_dir,
                     download=config.download,
+                    broken_images=config.broken_images,
                 )
+            if self._data.skipped:
+                self.progress.say(skipped_text(self._data.skipped))
         return self._data
 
     def mask(self) -> Mask:

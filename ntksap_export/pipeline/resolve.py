@@ -33,7 +33,7 @@ def resolve(config: RunConfig) -> tuple[RunConfig, Peek]:
         DataError: the data cannot be used, or have another number of classes.
     """
     entry = networks.info(config.model)
-    look = peek(config.data, config.data_dir, config.download)
+    look = peek(config.data, config.data_dir, config.download, config.broken_images)
     classes = len(look.classes)
     if config.num_classes not in (None, classes):
         raise DataError(

@@ -77,7 +77,8 @@ def run_export(context: Context) -> tuple[str, ...]:
     model, mask = context.trained()
     spec = run.read_json("config.json")["pretrained_cfg"]
     size = context.shape[-1]
-    images = read_validation(config.data, max(PARITY_BATCHES), size, spec["mean"], spec["std"], config.data_dir)
+    mean, std, count = spec["mean"], spec["std"], max(PARITY_BATCHES)
+    images = read_validation(config.data, count, size, mean, std, config.data_dir, config.broken_images)
     graph, log = optimize(export_graph(model, images, opset=config.opset, mask=mask))
     for line in log:
         context.progress.say(f"  {line}")

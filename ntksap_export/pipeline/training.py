@@ -35,7 +35,7 @@ def run_train(context: Context) -> tuple[str, ...]:
         f"{config.epochs} epochs of {len(loaders.train)} steps"
     )
     directory = run.file("tensorboard") if config.tensorboard and is_main() else None
-    with _sigterm() as stop, closing(TensorBoard(directory)) as board:
+    with _sigterm() as stop, closing(TensorBoard(directory)) as board, closing(loaders):
         log = train(
             model,
             mask,
@@ -45,7 +45,7 @@ def run_train(context: Context) -> tuple[str, ...]:
                 run.training_states, mask.digest(), config.keep_checkpoints, config.checkpoint_minutes
             ),
             progress=context.progress,
-            on_epoch=_telling(context, board) if is_main() else None,
+            on_epoch=_telling(context, loaders, board) if is_main() else None,
             stop=stop,
         )
     if is_main():
@@ -74,7 +74,7 @@ def _loaders(context: Context) -> Loaders:
     )
 
 
-def _telling(context: Context, board: TensorBoard) -> Callable[[EpochRow], None]:
+def _telling(context: Context, loaders: Loaders, board: TensorBoard) -> Callable[[EpochRow], None]:
     """What is written and said after each epoch."""
     rows: list[EpochRow] = []
 
@@ -89,6 +89,8 @@ def _telling(context: Context, board: TensorBoard) -> Callable[[EpochRow], None]
             f"val loss {row.val_loss:.4f}, accuracy {row.val_accuracy:.2%}; {row.images_per_s:.0f} images/s, "
             f"lr {row.lr:.3g}"
         )
+        if note := loaders.news():
+            context.progress.say(note)
 
     return on_epoch
 

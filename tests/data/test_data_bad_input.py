@@ -98,6 +98,21 @@ def test_labels_that_only_validation_has(make_shards: Make, write_tar: Make, png
     assert f"'{root}' {expected}" == refusal(root)
 
 
+def test_a_named_class_without_a_training_sample(make_shards: Make) -> None:
+    root = make_shards(classes="cat\ndog\neel\n")
+
+    expected = f"'{root}' has classes without training images: 'eel'; add some or drop the class"
+    assert expected == refusal(root)
+
+
+def test_a_number_that_no_training_sample_has(make_shards: Make, write_tar: Make, png: Callable[..., bytes]) -> None:
+    root = make_shards(classes=None)
+    write_tar(root / "train-0001.tar", {"7.png": png(0, (16, 16)), "7.cls": b"3"})
+
+    expected = f"'{root}' has classes without training images: '2'; add some or drop the class"
+    assert expected == refusal(root)
+
+
 def test_one_class(make_folder: Make) -> None:
     root = make_folder()
     (root / "train" / "dog").rename(root / "dogs")

@@ -11,20 +11,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from ntksap_export.data import (
-    Augmentation,
     Loader,
-    StreamSource,
     loaders,
     make_loaders,
     open_data,
     sample_images,
 )
 from ntksap_export.data.augment import Moves, draw_moves, move, normalize
-from ntksap_export.data.images import random_crop
-from ntksap_export.data.stream import Crops
 
 from .cases import Batches, numbered, same
 
@@ -196,32 +191,6 @@ def test_memory_format(memory_format: torch.memory_format) -> None:
     assert torch.equal(next(iter(make_loaders(dataset, 4).val))[0], images)
 
 
-def test_streamed_training_depends_on_the_epoch_and_not_on_the_workers(make_folder: Make) -> None:
-    root = str(make_folder(size=(120, 100)))
-    alone = loaders(root, batch_size=4, image_size=97, seed=2).train
-    helped = loaders(root, batch_size=4, image_size=97, seed=2, workers=1).train
-    alone.set_epoch(1)
-    helped.set_epoch(1)
-
-    batches = list(alone)
-
-    assert [(4, 3, 97, 97), (2, 3, 97, 97)] == [tuple(images.shape) for images, _ in batches]
-    assert same(batches, list(helped))
-    alone.set_epoch(2)
-    assert not same(batches, list(alone))
-
-
-def test_streamed_validation_is_the_central_part(make_folder: Make) -> None:
-    root = make_folder(size=(256, 256))
-    image = Image.new("RGB", (512, 256), (255, 0, 0))
-    image.paste((0, 255, 0), (144, 16, 368, 240))  # the central 224 of 256
-    image.save(root / "val" / "cat" / "000.png")
-
-    dataset = open_data(str(root), image_size=224)
-
-    assert [0, 255, 0] == dataset.val.take([0])[0].double().mean((1, 2)).tolist()
-
-
 def test_sample_images_are_spread_and_repeatable() -> None:
     dataset = numbered(10)
 
@@ -252,45 +221,3 @@ def test_cuda_gives_the_batches_of_the_cpu(make_folder: Make) -> None:
         for (images, labels), (cuda_images, cuda_labels) in zip(here, there, strict=True):
             assert labels.tolist() == cuda_labels.tolist()
             torch.testing.assert_close(images, cuda_images.cpu(), atol=1e-6, rtol=1e-6)
-
-
-def test_streamed_crops_depend_on_key_and_position_alone(make_folder: Make) -> None:
-    source = open_data(str(make_folder(size=(120, 100))), image_size=97).train
-    assert isinstance(source, StreamSource)
-
-    def cut(plan: list[tuple[int, int]], key: str) -> torch.Tensor:
-        ((images, _),) = source.batches([plan], Crops(key, Augmentation("resized-crop")), pin_memory=False)
-        return images
-
-    first, again = cut([(0, 0), (1, 0)], "epoch 1"), cut([(1, 0), (0, 0)], "epoch 1")
-    other, second_time = cut([(0, 0), (1, 0)], "epoch 2"), cut([(0, 1), (1, 1)], "epoch 1")
-
-    assert torch.equal(first, again.flip(0))
-    for index in (0, 1):
-        assert not torch.equal(first[index], other[index]) and not torch.equal(first[index], second_time[index])
-
-
-def test_random_crops_cover_what_they_should() -> None:
-    across = np.broadcast_to(np.arange(256, dtype=np.uint8), (256, 256))
-    image = Image.fromarray(np.stack([across, across.T, across], axis=2))
-    areas, mirrored = [], 0
-
-    for seed in range(300):
-        crop = random_crop(image, 32, random.Random(seed)).astype(np.float64)
-        wide, high = np.ptp(crop[:, :, 0]) * 32 / 31, np.ptp(crop[:, :, 1]) * 32 / 31
-        areas.append(wide * high / 256**2)
-        mirrored += bool(crop[0, 0, 0] > crop[0, -1, 0])
-
-        assert 0.7 < wide / high < 1.42
-
-    assert 0.06 < min(areas) < 0.12 and 0.85 < max(areas) <= 1.01
-    assert 120 < mirrored < 180
-
-
-def test_an_image_too_narrow_for_any_box_gives_its_middle() -> None:
-    image = Image.new("RGB", (400, 8), (255, 0, 0))
-    image.paste((0, 255, 0), (190, 0, 210, 8))
-
-    crop = random_crop(image, 8, random.Random(0))
-
-    assert [0.0, 255.0, 0.0] == crop.mean((0, 1)).tolist()
