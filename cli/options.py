@@ -153,6 +153,10 @@ Config = Annotated[
     typer.Option("--config", help="TOML file with the same keys as the flags", show_default=False),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Give up another run that the directory holds")]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Only go on with a run that was begun; without it, one is begun where there is none"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors")]
 
@@ -210,7 +214,7 @@ def _parameter(name: str, shown: str) -> inspect.Parameter:
     )
 
 
-_NOT_REPEATED = ("--json", "--overwrite", "--quiet", "-q")
+_NOT_REPEATED = ("--json", "--overwrite", "--resume", "--quiet", "-q")
 
 
 def as_typed(arguments: Sequence[str]) -> str:

@@ -43,6 +43,19 @@ def default_out(config: RunConfig) -> Path:
     return Path("runs") / "-".join(parts)
 
 
+def check_resume(directory: Path, stage: str, resume: bool, overwrite: bool) -> None:
+    """`--resume` takes up the whole of a run, or refuses: it neither begins one nor gives one up.
+
+    Raises:
+        ConfigError: `--overwrite` beside it.
+        RunDirectoryError: nothing was begun there.
+    """
+    if resume and overwrite:
+        raise ConfigError("--resume goes on with a run and --overwrite gives it up; leave one of them away")
+    if resume:
+        RunDir(directory).check_begun(stage)
+
+
 def run_one(
     stage: str,
     directory: Path,

@@ -13,7 +13,7 @@ from ntksap_export.data.table import DATA_SETS
 from ntksap_export.errors import ConfigError
 from ntksap_export.masks import Mask
 from ntksap_export.pipeline import resolve
-from ntksap_export.pipeline.choose import check_budget
+from ntksap_export.pipeline.choose import find_goals
 from ntksap_export.pipeline.context import Context
 from ntksap_export.pipeline.run_dir import RunDir, fingerprint
 from ntksap_export.progress import Silent
@@ -128,7 +128,7 @@ def test_the_isometry_recipes_leave_the_same_share_of_each_layer_and_no_more(nam
     from ntksap_export.pipeline.choose import choose_mask
 
     context = on_digits(name)
-    check_budget(context)
+    find_goals(context, context.build_dense())
 
     plan = choose_mask(context).plan
     assert plan is not None

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ntksap_export.cli import options
-from ntksap_export.cli.options import Config, Json, Model, Out, Overwrite, Quiet
+from ntksap_export.cli.options import Config, Json, Model, Out, Overwrite, Quiet, Resume
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan and write nothing")]
 
@@ -19,6 +19,7 @@ def prune_train_export(
     out: Out = None,
     config: Config = None,
     overwrite: Overwrite = False,
+    resume: Resume = False,
     dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -29,11 +30,12 @@ def prune_train_export(
     The same command again goes on where an interrupted one stopped.
     """
     from ntksap_export.cli import console, texts
-    from ntksap_export.cli.settings import default_out, load_config
+    from ntksap_export.cli.settings import check_resume, default_out, load_config
     from ntksap_export.pipeline import plan, process_group, run_road, summary
 
     resolved = load_config(model, config, settings)
     directory = out or default_out(resolved)
+    check_resume(directory, "prune", resume, overwrite)
     if dry_run:
         planned = plan(resolved, directory, overwrite)
         console.print_json(planned) if json else print(texts.plan_text(planned, directory))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ntksap_export.cli import options
-from ntksap_export.cli.options import Json, Overwrite, Quiet, RunPath
+from ntksap_export.cli.options import Json, Overwrite, Quiet, Resume, RunPath
 
 
 def _show(name: str | None) -> None:
@@ -37,12 +37,14 @@ ShowRecipe = Annotated[
 def train(
     directory: RunPath,
     overwrite: Overwrite = False,
+    resume: Resume = False,
     show_recipe: ShowRecipe = None,  # noqa: ARG001 - its callback does all
     json: Json = False,
     quiet: Quiet = False,
     **settings: Any,
 ) -> None:
     """Train under the mask that `ntksap prune` wrote; an interrupted training goes on."""
-    from ntksap_export.cli.settings import run_one
+    from ntksap_export.cli.settings import check_resume, run_one
 
+    check_resume(directory, "train", resume, overwrite)
     run_one("train", directory, settings, json, quiet, overwrite=overwrite)

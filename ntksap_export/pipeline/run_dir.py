@@ -77,6 +77,17 @@ class RunDir:
             if stage in IDENTITY and stage in self._records and (stage != "prune" or self.finished("prune")):
                 self._check_same(stage, config)
 
+    def check_begun(self, stage: str) -> None:
+        """Refuse to go on with what was never begun.
+
+        Raises:
+            RunDirectoryError: `stage` was not begun here.
+        """
+        if stage not in self._records:
+            raise RunDirectoryError(
+                f"'{self.path}' holds no {stage} stage to go on with; leave --resume away to begin one"
+            )
+
     def _check_same(self, stage: str, config: RunConfig) -> None:
         # A key that the record lacks came with a later version, which then had its default.
         before, now = {**defaults(stage), **self._records[stage]["keys"]}, config.keys_of(stage)

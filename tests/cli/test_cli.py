@@ -428,3 +428,26 @@ def test_help_loads_no_torch(arguments: list[str]) -> None:
 
     assert ended.returncode == 0
     assert "HEAVY []" in ended.stderr
+
+
+def test_resume_only_goes_on(tmp_path: Path, ntksap: Call, finished_run: Path) -> None:
+    nothing = "' holds no {} stage to go on with; leave --resume away to begin one\n"
+
+    code, _, err = ntksap("prune-train-export", "resnet20", "--resume", "--out", tmp_path / "new")
+    assert (4, f"error: '{tmp_path / 'new'}{nothing.format('prune')}") == (code, err)
+    assert not (tmp_path / "new").exists()
+
+    pruned = tmp_path / "pruned"
+    ntksap("prune", "resnet20", "--method", "magnitude", "--out", pruned)
+    code, _, err = ntksap("train", pruned, "--resume")
+    assert (4, f"error: '{pruned}{nothing.format('train')}") == (code, err)
+
+    code, _, err = ntksap("train", finished_run, "--resume", "--overwrite")
+    assert (2, "error: --resume goes on with a run and --overwrite gives it up; leave one of them away\n") == (
+        code,
+        err,
+    )
+
+    code, _, err = ntksap("train", finished_run, "--resume")
+    assert 0 == code
+    assert "train: finished before, skipped" in err
