@@ -3,7 +3,8 @@
     python benchmarks/gpu.py
 
 Walks the road with `--device cuda` for resnet20 and resnet50 on the embedded digits, keeps what the stages report, and
-runs masking.py and pruning.py there. Writes results/gpu.json and results/gpu.txt.
+runs masking.py, pruning.py and training.py there. Writes results/gpu.json and results/gpu.txt. The paper's table takes
+hours and CIFAR-10: `python benchmarks/accuracy.py --suite paper`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import masking
 import pruning
 import torch
+import training
 from common import save
 
 from ntksap_export import make_config, run_road
@@ -43,6 +45,7 @@ def main() -> None:
     save("gpu", rows, "\n".join(lines))
     masking.main()
     pruning.run("cuda")
+    training.run("cuda")
 
 
 if __name__ == "__main__":
