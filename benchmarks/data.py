@@ -14,7 +14,6 @@ import gc
 import statistics
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
@@ -97,11 +96,7 @@ def torchvisions(root: Path, workers: int) -> Iterable[Any]:
         ]
     )
     images = load_torchvision("datasets").ImageFolder(str(root / "train"), chain)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
-        return torch.utils.data.DataLoader(
-            images, BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0
-        )
+    return torch.utils.data.DataLoader(images, BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
 
 
 def streamed() -> tuple[list[dict[str, Any]], list[str]]:

@@ -3,7 +3,7 @@
     python benchmarks/gpu.py
 
 Walks the road with `--device cuda` for resnet20 and resnet50 on the embedded digits, keeps what the stages report, and
-runs masking.py and pruning.py there. Writes results/gpu.json and results/gpu.txt.
+runs data.py, masking.py and pruning.py there. Writes results/gpu.json and results/gpu.txt.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import data
 import masking
 import pruning
 import torch
@@ -41,6 +42,7 @@ def main() -> None:
                 text = f"p50 {row['p50_ms']:.3f} ms" if row["status"] == "measured" else f"skipped: {row['reason']}"
                 lines.append(f"  {row['backend']:<12} {row['variant']:<7} batch {row['batch']}: {text}")
     save("gpu", rows, "\n".join(lines))
+    data.main()
     masking.main()
     pruning.run("cuda")
 

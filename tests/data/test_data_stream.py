@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -251,6 +252,17 @@ def test_a_worker_that_dies_is_one_line(
 
     with pytest.raises(kind, match=shown):
         passed(source)
+
+
+def test_more_workers_than_cpus_are_nothing_to_warn_of(make_folder: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    source = open_data(str(make_folder(size=(120, 100))), image_size=97, workers=2).train
+    assert isinstance(source, StreamSource)
+
+    labels = [labels.tolist() for _, labels in passed(source)]
+    source.close()
+
+    assert [[0, 0], [0], [1, 1]] == labels  # and warnings are errors
 
 
 def test_batches_lie_as_the_model_wants_them(source: StreamSource) -> None:
