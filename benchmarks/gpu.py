@@ -3,8 +3,12 @@
     python benchmarks/gpu.py
 
 Walks the road with `--device cuda` for resnet20 and resnet50 on the embedded digits, keeps what the stages report, and
+<<<<<<< HEAD
 runs masking.py, pruning.py and training.py there. Writes results/gpu.json and results/gpu.txt. The paper's table takes
 hours and CIFAR-10: `python benchmarks/accuracy.py --suite paper`.
+=======
+runs data.py, masking.py and pruning.py there. Writes results/gpu.json and results/gpu.txt.
+>>>>>>> 59db4742ed111397101269b52255a2d2580fb4d3
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import data
 import masking
 import pruning
 import torch
@@ -43,6 +48,7 @@ def main() -> None:
                 text = f"p50 {row['p50_ms']:.3f} ms" if row["status"] == "measured" else f"skipped: {row['reason']}"
                 lines.append(f"  {row['backend']:<12} {row['variant']:<7} batch {row['batch']}: {text}")
     save("gpu", rows, "\n".join(lines))
+    data.main()
     masking.main()
     pruning.run("cuda")
     training.run("cuda")

@@ -14,8 +14,8 @@ def greeting(config: RunConfig, out: Path) -> str:
     lines = [f"prune {config.model} to {config.budget_text()} with {config.method}, train, export, measure -> {out}"]
     if config.data == "digits":
         lines.append(
-            "data: the embedded sample `digits` (1,797 real handwritten digits, enlarged). For your own images: "
-            "--data FOLDER with train/CLASS/*.jpg and val/, or WebDataset shards train-*.tar and test-*.tar"
+            "data: the embedded sample `digits` (1,797 real handwritten digits, enlarged). Others by name or "
+            "path: see `ntksap list data`, or --data FOLDER with train/CLASS/*.jpg and val/"
         )
     return "\n".join(lines)
 

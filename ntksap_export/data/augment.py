@@ -6,11 +6,13 @@ Images are (N, 3, S, S) and lie as channels_last, pixel by pixel: a row of a cro
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 
 from ntksap_export.data.spec import Triple
+
+_BLOCK: Final = 2**17  # values normalized at a time: 512 kB
 
 
 class Moves(NamedTuple):
@@ -139,7 +141,11 @@ class Normalizer:
         if self._tiles is None or len(self._tiles[0]) != flat.shape[1]:
             pixels = flat.shape[1] // 3
             self._tiles = self._mean.repeat(pixels), self._std.repeat(pixels)
-        out = torch.sub(flat, self._tiles[0]).div_(self._tiles[1])  # bytes less floats are floats
+        out = torch.empty(flat.shape, device=flat.device)
+        # Few enough at a time that a CPU divides them while its cache still has them.
+        count = max(1, _BLOCK // flat.shape[1]) if flat.device.type == "cpu" else len(flat)
+        for block, into in zip(torch.split(flat, count), torch.split(out, count), strict=True):
+            torch.sub(block, self._tiles[0], out=into).div_(self._tiles[1])  # bytes less floats are floats
         return out.view(len(images), *images.shape[2:], 3).permute(0, 3, 1, 2)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -196,18 +197,14 @@ class _Pool:
 
     def _pass(self, decoder: _Decoder, work: list[_Work], workers: int, pin_memory: bool) -> Iterator[_Outcome]:
         self._feed.work = work
-        if self._loader is None:
-            self._loader = DataLoader(
-                decoder,
-                batch_sampler=self._feed,  # type: ignore[arg-type]  # an item is the work of one batch
-                num_workers=workers,
-                collate_fn=_as_it_is,  # type: ignore[arg-type]  # it is collated
-                pin_memory=pin_memory,
-                persistent_workers=True,
-                generator=torch.Generator().manual_seed(0),  # else the caller's random state is drawn from
-            )
         try:
-            yield from self._loader
+            with warnings.catch_warnings():
+                # More workers than CPUs are what was asked for.
+                warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+                if self._loader is None:
+                    self._loader = self._make(decoder, workers, pin_memory)
+                outcomes = iter(self._loader)
+            yield from outcomes
         except RuntimeError as error:
             self.close()
             if "DataLoader worker" not in str(error):
@@ -216,6 +213,17 @@ class _Pool:
                 f"a process that decodes images died ({' '.join(str(error).split())[:120]}); is memory or /dev/shm "
                 "full? Use fewer --workers"
             ) from error
+
+    def _make(self, decoder: _Decoder, workers: int, pin_memory: bool) -> DataLoader[_Outcome]:
+        return DataLoader(
+            decoder,
+            batch_sampler=self._feed,  # type: ignore[arg-type]  # an item is the work of one batch
+            num_workers=workers,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]  # it is collated
+            pin_memory=pin_memory,
+            persistent_workers=True,
+            generator=torch.Generator().manual_seed(0),  # else the caller's random state is drawn from
+        )
 
     def close(self) -> None:
         """End the processes."""

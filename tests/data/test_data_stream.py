@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,6 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from ntksap_export.data import Augmentation, StreamSource, loaders, open_data, stream
-from ntksap_export.data.ahead import on_device, one_ahead
 from ntksap_export.data.arrays import ArrayFiles
 from ntksap_export.data.crops import Crops, draw_box, resize
 from ntksap_export.data.find import find_source
@@ -254,6 +254,17 @@ def test_a_worker_that_dies_is_one_line(
         passed(source)
 
 
+def test_more_workers_than_cpus_are_nothing_to_warn_of(make_folder: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    source = open_data(str(make_folder(size=(120, 100))), image_size=97, workers=2).train
+    assert isinstance(source, StreamSource)
+
+    labels = [labels.tolist() for _, labels in passed(source)]
+    source.close()
+
+    assert [[0, 0], [0], [1, 1]] == labels  # and warnings are errors
+
+
 def test_batches_lie_as_the_model_wants_them(source: StreamSource) -> None:
     assert all(images.is_contiguous(memory_format=torch.channels_last) for images, _ in passed(source))
 
@@ -274,53 +285,3 @@ def test_decoded_images_stream_too() -> None:
     source = StreamSource(ArrayFiles("arrays", pixels, np.zeros(2, dtype=np.int64)), 40)
 
     assert torch.equal(torch.from_numpy(pixels).expand(-1, 3, -1, -1), source.take([0, 1]))
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 5])
-def test_each_batch_is_begun_before_the_one_ahead_of_it_is_handed_out(count: int) -> None:
-    log: list[str] = []
-
-    def start(number: int) -> int:
-        log.append(f"start {number}")
-        return number
-
-    def finish(number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        log.append(f"finish {number}")
-        return torch.tensor(number), torch.tensor(number)
-
-    handed = [int(images) for images, _ in one_ahead(iter(range(count)), start, finish)]
-
-    begun = [f"start {number}" for number in range(count)]
-    ended = [f"finish {number}" for number in range(count)]
-    expected = [entry for pair in zip(begun[1:], ended, strict=False) for entry in pair]
-    assert list(range(count)) == handed
-    assert begun[:1] + expected + ended[-1:] == log
-
-
-def test_an_error_while_reading_ahead_comes_after_what_was_read() -> None:
-    def items() -> Iterator[int]:
-        yield from (0, 1)
-        raise DataError("broken")
-
-    begun = one_ahead(items(), lambda number: number, lambda number: (torch.tensor(number), torch.tensor(0)))
-
-    assert 0 == int(next(begun)[0])
-    with pytest.raises(DataError, match="broken"):
-        next(begun)
-
-
-def test_on_the_cpu_batches_stay_what_they_are() -> None:
-    batches = [(torch.ones(2), torch.zeros(2))]
-
-    assert batches == list(on_device(iter(batches), torch.device("cpu")))
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_batches_copied_ahead_are_those_of_the_cpu() -> None:
-    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for number in range(30):
-            yield torch.full((64, 3, 64, 64), number, dtype=torch.uint8).pin_memory(), torch.tensor([number])
-
-    for number, (images, labels) in enumerate(on_device(batches(), torch.device("cuda"))):
-        assert ([number], number * 64 * 3 * 64 * 64) == (labels.tolist(), int(images.long().sum()))
