@@ -3,12 +3,8 @@
     python benchmarks/gpu.py
 
 Walks the road with `--device cuda` for resnet20 and resnet50 on the embedded digits, keeps what the stages report, and
-<<<<<<< HEAD
-runs masking.py, pruning.py and training.py there. Writes results/gpu.json and results/gpu.txt. The paper's table takes
-hours and CIFAR-10: `python benchmarks/accuracy.py --suite paper`.
-=======
-runs data.py, masking.py and pruning.py there. Writes results/gpu.json and results/gpu.txt.
->>>>>>> 59db4742ed111397101269b52255a2d2580fb4d3
+runs data.py, masking.py, pruning.py and training.py there. Writes results/gpu.json and results/gpu.txt. The paper's
+table takes hours and CIFAR-10: `python benchmarks/accuracy.py --suite paper`.
 """
 
 from __future__ import annotations
