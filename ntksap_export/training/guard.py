@@ -13,7 +13,7 @@ from ntksap_export.training.parallel import agree
 
 _CHECK_EVERY = {"cpu": 1, "cuda": 25}  # steps; reading a number from a GPU stalls it
 _TREND = 0.1  # weight of a new loss in the running mean
-_FEW_STEPS = 20  # a run may begin badly
+_FEW_STEPS = 50  # a run may begin badly; the first loss has left the running mean by then
 
 
 @dataclass(frozen=True, slots=True)
