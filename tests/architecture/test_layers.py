@@ -28,6 +28,7 @@ FLOORS = {
     "hardware": 0,
     "launch": 0,
     "optional": 0,
+    "processes": 0,
     "progress": 0,
     "ranges": 0,
     "recipes": 0,
