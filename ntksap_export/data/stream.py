@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -222,12 +223,19 @@ class _Pool:
             collate_fn=_as_it_is,  # type: ignore[arg-type]  # it is collated
             pin_memory=pin_memory,
             persistent_workers=True,
+            worker_init_fn=_leave_signals_to_the_parent,
             generator=torch.Generator().manual_seed(0),  # else the caller's random state is drawn from
         )
 
     def close(self) -> None:
         """End the processes."""
         self._loader = None
+
+
+def _leave_signals_to_the_parent(_: int) -> None:
+    """A signal to the whole group, as schedulers and terminals send it: the parent decides, and ends the workers."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_it_is(outcome: _Outcome) -> _Outcome:

@@ -145,6 +145,7 @@ class RunDir:
         changed = self._records.get(stage, {}).get("fingerprint") != fingerprint(stage, config)
         if stage in IDENTITY and changed:
             forget_states(self.training_states)
+            (self.path / _HOME / "train.pt").unlink(missing_ok=True)  # of version 0.1 before it had several states
         for later in STAGES[STAGES.index(stage) + 1 :]:
             self._records.pop(later, None)
         self._records[stage] = {

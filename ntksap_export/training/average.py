@@ -51,6 +51,11 @@ class Average:
         for name in averaged.keys() - set(floating):
             averaged[name].copy_(followed[name])
 
+    @property
+    def steps(self) -> int:
+        """How many steps it has followed."""
+        return self._steps
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training needs, for `load_state_dict`."""
         return {"steps": self._steps, "model": self.model.state_dict()}

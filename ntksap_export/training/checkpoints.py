@@ -7,6 +7,7 @@ SHA-256. A state is one `torch.save` file of tensors and plain values; its weigh
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ from typing import Any
 
 import torch
 
-from ntksap_export.atomic import replacing, write_json
+from ntksap_export.atomic import remove_leftovers, replacing, write_json
 from ntksap_export.errors import RunDirectoryError
 
 _INDEX = "index.json"
@@ -80,7 +81,10 @@ def save_state(where: Checkpoints, content: dict[str, Any], epoch: int, step: in
     index = _read_index(where) or _Index(where.fingerprint, (), None)
     name = f"epoch-{epoch:04d}" + (f"-step-{step:06d}" if step else "") + ".pt"
     with replacing(where.directory / name) as temporary:
-        torch.save(content, temporary)
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # torch's word for a write that failed
+            raise OSError(errno.EIO, f"torch could not write it ({error})", str(where.directory / name)) from error
         digest = _digest(temporary)
     saved = Saved(name, digest, epoch, step, accuracy)
     best = index.best
@@ -97,12 +101,13 @@ def newest_state(where: Checkpoints, say: Callable[[str], None]) -> Saved | None
     Raises:
         RunDirectoryError: states of another training, or none that is sound.
     """
+    remove_leftovers(where.directory)
     index = _read_index(where)
     if index is None or not index.newest:
         return None
     if index.fingerprint != where.fingerprint:
         raise RunDirectoryError(
-            f"'{where.directory}' belongs to a training with other settings; pass --overwrite to start anew"
+            f"'{where.directory}' belongs to a training under another mask; delete it to train from the start"
         )
     states = index.newest if index.best is None else (index.best, *index.newest)
     for saved in reversed(states):

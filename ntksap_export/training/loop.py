@@ -24,10 +24,12 @@ from ntksap_export.training.diagnose import first_bad_layer
 from ntksap_export.training.evaluate import evaluate
 from ntksap_export.training.guard import Guard, Verdict
 from ntksap_export.training.log import EpochRow, TrainLog
-from ntksap_export.training.parallel import agree, lost_processes_named, summed
+from ntksap_export.training.parallel import agree, lost_processes_named, share_buffers, summed
 from ntksap_export.training.schedule import learning_rate
 from ntksap_export.training.sync_batch_norm import synced_batch_norm
 from ntksap_export.training.work import Work, begin
+
+_ADVICE = "Lower --lr or use --precision fp32, with --overwrite or another --out"
 
 
 @dataclass(slots=True, eq=False)
@@ -79,7 +81,7 @@ def train(
     check_same(mask.digest())
     with lost_processes_named(), _own_random_state(model), synced_batch_norm(model, config.sync_bn):
         work = begin(model, mask, config)
-        place = _Place() if checkpoints is None else _resume(work, checkpoints, config, show)
+        place = _Place() if checkpoints is None else _resume(work, checkpoints, len(loaders.train), show)
         for row in place.history:
             if on_epoch is not None:
                 on_epoch(row)
@@ -127,7 +129,7 @@ class _Run:
                 work.apply(rate)
                 _tell(task, sums, begun, rate)
                 if (verdict.stop or verdict.save) and place.step < steps:
-                    place.sums = (summed(sums) / world_size()).tolist()  # its share, whoever takes it up
+                    place.sums = summed(sums).tolist()
                     place.elapsed = time.perf_counter() - begun
                     self._save(None)
                     self._end_if(verdict.stop)
@@ -142,6 +144,7 @@ class _Run:
     def _judge(self, epoch: int, sums: list[float], rate: float, trained: float, images: torch.Tensor) -> EpochRow:
         loss, right, seen = sums
         begun = time.perf_counter()
+        share_buffers(self.work.model, self.work.judged)
         val_loss, val_right = evaluate(self.work.judged, self.loaders.val, self.work.precision)
         # The last step's update is judged by no training loss; a state with NaN in it must not be kept.
         if not math.isfinite(val_loss):
@@ -172,6 +175,11 @@ class _Run:
         if self.checkpoints is None:
             return
         place = self.place
+        if accuracy is None and not all(bool(value.isfinite().all()) for value in self.work.model.parameters()):
+            raise TrainingError(
+                f"a weight became NaN or infinite in epoch {len(place.history) + 1}, step {place.step}; "
+                f"{_kept(self.checkpoints)}. {_ADVICE}"
+            )
         if is_main():
             content = {
                 **self.work.state(),
@@ -179,8 +187,9 @@ class _Run:
                 "step": place.step,
                 "sums": place.sums,
                 "elapsed": place.elapsed,
+                "steps": len(self.loaders.train),
                 "random": _random_state(self.work.device),
-                "processes": world_size(),
+                "device": self.work.device.type,
             }
             save_state(self.checkpoints, content, len(place.history), place.step, accuracy)
         self.guard.saved()
@@ -207,7 +216,7 @@ def _tell(task: Task, sums: torch.Tensor, begun: float, rate: float) -> None:
     task.advance(note=note)
 
 
-def _resume(work: Work, checkpoints: Checkpoints, config: TrainConfig, show: Progress) -> _Place:
+def _resume(work: Work, checkpoints: Checkpoints, steps: int, show: Progress) -> _Place:
     """Put the newest sound state back; where training goes on from."""
     saved = from_main(lambda: newest_state(checkpoints, show.say))
     if saved is None:
@@ -215,26 +224,36 @@ def _resume(work: Work, checkpoints: Checkpoints, config: TrainConfig, show: Pro
     content = read_state(checkpoints, saved)
     work.restore_(content)
     meet()
-    show.say(f"training goes on after {saved} of {config.epochs}")
+    show.say(f"training goes on after {saved} of {work.config.epochs}")
     try:
         history = [EpochRow(**row) for row in content["history"]]
-        return _Place(history, content["step"], content["sums"], content["elapsed"], content["random"])
+        sums = [value / world_size() for value in content["sums"]]  # of all processes; each takes its share
+        random = content["random"] if content["device"] == work.device.type else None
+        place, then = _Place(history, content["step"], sums, content["elapsed"], random), content["steps"]
     except (KeyError, TypeError) as error:
         raise RunDirectoryError(
-            f"'{checkpoints.directory / saved.name}' is of another version; pass --overwrite to start anew"
+            f"'{checkpoints.directory / saved.name}' is of another version; "
+            f"delete '{checkpoints.directory}' to train from the start"
         ) from error
+    if then != steps:
+        raise RunDirectoryError(
+            f"the data changed since this training was begun: {then} steps an epoch then, {steps} now; "
+            f"put them back, or delete '{checkpoints.directory}' to train from the start"
+        )
+    return place
 
 
 def _what_went_wrong(
     verdict: Verdict, model: nn.Module, images: torch.Tensor, epoch: int, checkpoints: Checkpoints | None
 ) -> str:
     layer = first_bad_layer(model, images)
+    where = f"epoch {epoch}, step {verdict.bad_step}"
+    return f"{verdict.reason} in {where}; first bad layer: {layer}; {_kept(checkpoints)}. {_ADVICE}"
+
+
+def _kept(checkpoints: Checkpoints | None) -> str:
     saved = None if checkpoints is None else last_saved(checkpoints)
-    kept = f"the state after {saved} is kept" if saved else "no state was saved"
-    return (
-        f"{verdict.reason} in epoch {epoch}, step {verdict.bad_step}; first bad layer: {layer}; {kept}. "
-        "Lower --lr or use --precision fp32, with --overwrite or another --out"
-    )
+    return f"the state after {saved} is kept" if saved else "no state was saved"
 
 
 def _leave(work: Work) -> None:

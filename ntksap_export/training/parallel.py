@@ -46,6 +46,15 @@ def unsynced(runner: nn.Module, last: bool) -> AbstractContextManager[Any]:
     return inner.no_sync()
 
 
+@torch.no_grad()
+def share_buffers(*models: nn.Module) -> None:
+    """Rank 0's buffers in every process: without synced statistics each has seen its own part of the last batch."""
+    if world_size() > 1:
+        for model in models:
+            for buffer in model.buffers():
+                distributed.broadcast(buffer, src=0)
+
+
 def agree(flags: Sequence[bool], device: torch.device) -> list[bool]:
     """Each flag, true if it is in any process."""
     if world_size() == 1:

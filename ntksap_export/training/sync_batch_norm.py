@@ -15,20 +15,31 @@ from typing import Any
 
 import torch
 from torch import distributed, nn
-from torch.nn import functional
 from torch.nn.modules import _functions
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ntksap_export.errors import ConfigError
 from ntksap_export.processes import world_size
 from ntksap_export.training.parallel import summed
+
+_KNOWN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @contextmanager
 def synced_batch_norm(model: nn.Module, wanted: bool = True) -> Iterator[None]:
-    """As long as the block lasts, BatchNorm in train mode uses statistics over all processes. Alone: as ever."""
+    """As long as the block lasts, BatchNorm in train mode uses statistics over all processes. Alone: as ever.
+
+    Raises:
+        ConfigError: a BatchNorm of some library that may do more than normalize.
+    """
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     if not wanted or world_size() == 1:
         layers = []
+    for layer in layers:
+        if type(layer) not in _KNOWN:  # it may do more than normalize
+            raise ConfigError(
+                f"BatchNorm over several processes is not known of {type(layer).__name__}; pass --no-sync-bn"
+            )
     for layer in layers:
         layer.forward = MethodType(_forward, layer)  # type: ignore[method-assign]
     try:
@@ -40,9 +51,8 @@ def synced_batch_norm(model: nn.Module, wanted: bool = True) -> Iterator[None]:
 
 def _forward(layer: _BatchNorm, x: torch.Tensor) -> torch.Tensor:
     if not layer.training:
-        return functional.batch_norm(
-            x, layer.running_mean, layer.running_var, layer.weight, layer.bias, False, 0.0, layer.eps
-        )
+        normalized: torch.Tensor = type(layer).forward(layer, x)
+        return normalized
     if layer.num_batches_tracked is not None:
         layer.num_batches_tracked.add_(1)
     momentum = layer.momentum
@@ -59,8 +69,8 @@ def _forward(layer: _BatchNorm, x: torch.Tensor) -> torch.Tensor:
 def _normalize(layer: _BatchNorm, x: torch.Tensor, momentum: float) -> torch.Tensor:
     axes = [axis for axis in range(x.dim()) if axis != 1]
     shape = [1, -1, *([1] * (x.dim() - 2))]
-    wide = x.float()
-    own = torch.tensor([float(x.numel() // x.shape[1])], device=x.device)
+    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    own = wide.new_tensor([float(x.numel() // x.shape[1])])
     sums = _summed(torch.cat((wide.sum(axes), own)))
     count = sums[-1].detach()
     mean = sums[:-1] / count

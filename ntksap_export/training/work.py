@@ -47,7 +47,7 @@ class Work:
     pruned: PrunedHandle
     config: TrainConfig
     precision: str
-    _size: int | None = None  # images of the first micro-batch: what `fast` is compiled for
+    _size: int = 0  # images of a whole micro-batch: what `fast` is compiled for
 
     @property
     def device(self) -> torch.device:
@@ -78,7 +78,7 @@ class Work:
         """
         images, targets = mix(images, labels, self.config, f"{key}/{rank()}")
         self.optimizer.zero_grad(set_to_none=True)
-        return self._backward(images, targets, world_size() / total)
+        return self._backward(images, targets, total)
 
     def apply(self, rate: float) -> None:
         """Make the optimizer's step, of learning rate `rate`, with the gradient of the last `backward`."""
@@ -92,11 +92,14 @@ class Work:
         if self.average is not None:
             self.average.update_(self.model)
 
-    def _backward(self, images: torch.Tensor, targets: Targets, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def _backward(self, images: torch.Tensor, targets: Targets, total: int) -> tuple[torch.Tensor, torch.Tensor]:
         losses, right = images.new_zeros((), dtype=torch.float64), images.new_zeros((), dtype=torch.float64)
-        parts = _parts(images, targets, self.config.accumulate)
+        scale = world_size() / total
+        # As many in every process, for they exchange in each; of at least two images, for BatchNorm.
+        count = max(1, min(self.config.accumulate, total // world_size() // 2))
+        parts = _parts(images, targets, count)
         for number, (part, wanted) in enumerate(parts):
-            self._size = self._size or len(part)
+            self._size = max(self._size, len(part))
             runner = self.fast if len(part) == self._size else self.runner
             with unsynced(self.runner, last=number == len(parts) - 1):
                 with torch.autocast(part.device.type, autocast_type(self.precision), enabled=self.precision != "fp32"):
@@ -108,11 +111,12 @@ class Work:
         return losses, right
 
     def state(self) -> dict[str, Any]:
-        """As stored: tensors and plain values."""
+        """As stored: tensors and plain values. `model` has the weights that are judged: what others want to read."""
         return {
-            "model": self.model.state_dict(),
+            "model": self.judged.state_dict(),
+            "trained": None if self.average is None else self.model.state_dict(),
+            "average": None if self.average is None else self.average.steps,
             "optimizer": self.optimizer.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
 
@@ -123,14 +127,15 @@ class Work:
             RunDirectoryError: it is not of such a model and optimizer.
         """
         try:
-            self.model.load_state_dict(state["model"])
+            self.model.load_state_dict(state["model"] if self.average is None else state["trained"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
             if self.average is not None:
-                self.average.load_state_dict(state["average"])
+                self.average.load_state_dict({"steps": state["average"], "model": state["model"]})
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunDirectoryError(
-                f"the saved state does not fit this training ({type(error).__name__}); pass --overwrite to start anew"
+                f"the saved state does not fit this training ({type(error).__name__}); "
+                "delete .ntksap/training in the output directory to train from the start"
             ) from error
 
 
@@ -162,8 +167,7 @@ def begin(model: nn.Module, mask: Mask, config: TrainConfig) -> Work:
 
 
 def _parts(images: torch.Tensor, targets: Targets, count: int) -> list[tuple[torch.Tensor, Targets]]:
-    """The batch in `count` micro-batches as equal as can be, each with at least two images, for BatchNorm."""
-    count = max(1, min(count, len(images) // 2))
+    """The batch in `count` micro-batches as equal as can be."""
     if count == 1:
         return [(images, targets)]
     parts = images.tensor_split(count)

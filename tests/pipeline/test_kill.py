@@ -28,7 +28,7 @@ def first_epoch(out: Path) -> bool:
 
 
 def within_epoch(out: Path) -> bool:
-    return any((out / ".ntksap" / "training").glob("epoch-*-step-*.pt"))
+    return (out / ".ntksap" / "training" / "index.json").is_file()
 
 
 def kill_when(moment: Callable[[Path], bool], out: Path) -> None:

@@ -227,7 +227,12 @@ def test_two_processes_walk_the_whole_road(tmp_path: Path, ntksap: Callable[...,
     assert json.loads(ended.stdout)["parity"]
     assert "train on 2 processes on cpu in fp32" in ended.stderr
     assert 1 == ended.stderr.count("export ...")
-    one, two = (SparseCheckpoint.load(tmp_path / name / "model.safetensors").tensors for name in ("one", "two"))
-    assert one.keys() == two.keys()
-    far = {name: float((one[name] - two[name]).abs().max() / one[name].abs().max()) for name in one}
-    assert {} == {name: distance for name, distance in far.items() if distance > 0.01}
+    one, two = (tmp_path / name for name in ("one", "two"))
+    assert (one / "mask.safetensors").read_bytes() == (two / "mask.safetensors").read_bytes()
+    losses = [json.loads((run / "metrics.json").read_text())["final"]["train_loss"] for run in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    # Both add in another order; four steps of a network with hardly any weights make of it this much of weights about 1.
+    tensors = [SparseCheckpoint.load(run / "model.safetensors").tensors for run in (one, two)]
+    assert tensors[0].keys() == tensors[1].keys()
+    far = {name: float((tensors[0][name] - tensors[1][name]).abs().max()) for name in tensors[0]}
+    assert {} == {name: distance for name, distance in far.items() if distance > 0.05}

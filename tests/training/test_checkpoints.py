@@ -113,7 +113,7 @@ def test_when_all_are_damaged_it_says_what_to_delete(where: Checkpoints) -> None
 def test_states_of_other_settings_are_refused(where: Checkpoints) -> None:
     saved(where, (1, 0, 0.5))
 
-    with pytest.raises(RunDirectoryError, match="belongs to a training with other settings; pass --overwrite"):
+    with pytest.raises(RunDirectoryError, match="belongs to a training under another mask; delete it"):
         newest(replace(where, fingerprint="b"))
 
 
@@ -184,6 +184,27 @@ def test_a_failed_write_leaves_what_was_there(where: Checkpoints, monkeypatch: p
     with pytest.raises(OSError, match="No space left"):
         saved(where, (2, 0, 0.9))
     assert before == {path.name: path.read_bytes() for path in where.directory.iterdir()}
+
+
+def test_a_write_that_torch_reports_as_its_own_error_is_one_of_the_disk(
+    where: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", fail)
+
+    with pytest.raises(OSError, match="torch could not write it") as caught:
+        saved(where, (1, 0, 0.5))
+    assert str(where.directory / "epoch-0001.pt") == caught.value.filename
+
+
+def test_what_a_killed_process_left_half_written_goes(where: Checkpoints) -> None:
+    saved(where, (1, 0, 0.5))
+    (where.directory / ".epoch-0002.pt.123.part").write_bytes(b"half")
+
+    assert [1, 0] == newest(where)
+    assert ["best.pt", "epoch-0001.pt", "index.json"] == files(where)
 
 
 def test_a_file_system_without_links_gets_a_copy(where: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:

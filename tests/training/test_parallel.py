@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -13,7 +14,7 @@ import torch
 from torch import distributed, nn
 
 from ntksap_export.data import Loaders, loaders
-from ntksap_export.errors import DataError, NtksapError, Preempted, ScoreError, TrainingError
+from ntksap_export.errors import ConfigError, DataError, NtksapError, Preempted, ScoreError, TrainingError
 from ntksap_export.masks import Mask
 from ntksap_export.processes import from_main, rank, world_size
 from ntksap_export.training import Checkpoints, TrainConfig, evaluate, train
@@ -46,7 +47,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Answers:
 
 
 def everything() -> dict[str, Any]:
-    works = (unsynced_weights, normalized, judged, decisions, stopped, mismatched, diverging)
+    works = (odd_kinds, unsynced_weights, normalized, judged, decisions, stopped, mismatched, diverging)
     answers = {kind: trained(kind) for kind in SETTINGS}
     return answers | {work.__name__: work() for work in works}
 
@@ -91,11 +92,45 @@ def unsynced_weights() -> dict[str, Any]:
     return {"weights": model.conv1.weight.flatten().tolist(), "mean": model.bn1.running_mean.tolist()}  # type: ignore[union-attr]
 
 
+class Activated(nn.BatchNorm2d):
+    """Does more than normalize, as some libraries' do."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(super().forward(x))
+
+
+def odd_kinds() -> dict[str, Any]:
+    """Micro-batches of an uneven last batch; a norm without statistics of its own; one that is not known."""
+    few = loaders("digits", batch_size=27, image_size=8, part=(rank(), world_size()))  # the last has 11: 6 and 5
+    cut = train(net(), Mask.dense(net()), few, config(epochs=1, accumulate=4)).final.train_loss
+    bare = tiny_net(seed=1, classes=10, track=False)
+    accuracy = train(bare, Mask.dense(bare), digits(), config(epochs=1)).final.val_accuracy
+    strange = net()
+    strange.bn1 = Activated(6)
+    try:
+        train(strange, Mask.dense(strange), digits(), config(epochs=1))
+        refused = ""
+    except ConfigError as error:
+        refused = str(error)
+    return {"cut": cut, "accuracy": accuracy, "refused": refused}
+
+
+def test_odd_batches_and_odd_norms(together: Answers) -> None:
+    first, second = (answers["odd_kinds"] for answers in together)
+    alone = odd_kinds()
+
+    assert first == second
+    assert "BatchNorm over several processes is not known of Activated; pass --no-sync-bn" == first["refused"]
+    assert "" == alone["refused"]  # alone every kind does what it does
+    assert math.isfinite(first["cut"])
+    assert 0.0 < first["accuracy"] < 1.0
+
+
 def test_without_synced_statistics_the_weights_are_still_the_same_everywhere(together: Answers) -> None:
     first, second = (answers["unsynced_weights"] for answers in together)
     alone = unsynced_weights()
 
-    assert first["weights"] == second["weights"]
+    assert first == second  # the statistics too: rank 0's
     assert alone["weights"] != pytest.approx(first["weights"], abs=TOLERANCE)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from ntksap_export.data import Loader
 from ntksap_export.errors import Preempted, RunDirectoryError
-from ntksap_export.training import Checkpoints, EpochRow, TrainConfig, TrainLog, train
+from ntksap_export.training import Checkpoints, EpochRow, TrainConfig, TrainLog, evaluate, train
 
 from ..support.nets import TinyNet, random_mask, tiny_net
 from .cases import config, digits
@@ -146,6 +146,26 @@ def test_the_best_state_has_the_weights_of_the_best_epoch(tmp_path: Path) -> Non
     assert [] == [name for name, value in again.state_dict().items() if not torch.equal(value, best[name])]
 
 
+def test_a_state_shows_others_the_averaged_weights_that_were_judged(tmp_path: Path) -> None:
+    where = Checkpoints(tmp_path / "states")
+    model, read = net(), net()
+    settings_of_average = config(epochs=1, ema=0.5)
+
+    log = train(model, random_mask(model), digits(), settings_of_average, checkpoints=where)
+
+    read.load_state_dict(torch.load(where.directory / "best.pt", weights_only=True)["model"])
+    assert [] == differing(model, read)
+    assert (log.final.val_loss, log.final.val_accuracy) == evaluate(read, digits().val)
+
+
+def test_data_that_changed_since_are_refused(tmp_path: Path) -> None:
+    where = Checkpoints(tmp_path / "states")
+    stopped_after(2, where)
+
+    with pytest.raises(RunDirectoryError, match="the data changed since this training was begun: 4 steps an epoch"):
+        train(net(), random_mask(net()), digits(100), settings("sgd"), checkpoints=where)
+
+
 def test_every_epoch_has_its_own_order_also_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     epochs: list[int] = []
     choose = Loader.set_epoch
@@ -179,13 +199,13 @@ def test_a_finished_training_is_not_trained_further(tmp_path: Path) -> None:
     assert not again.training
 
 
-@pytest.mark.parametrize("part", ["model", "optimizer", "scaler", "history", "step", "random"])
+@pytest.mark.parametrize("part", ["model", "optimizer", "scaler", "history", "step", "steps", "sums", "random"])
 def test_a_state_that_lacks_a_part_is_refused(tmp_path: Path, part: str) -> None:
     where = Checkpoints(tmp_path / "states")
     stopped_after(7, where)
     _rewrite(where, lambda content: content.pop(part))
 
-    with pytest.raises(RunDirectoryError, match="pass --overwrite to start anew"):
+    with pytest.raises(RunDirectoryError, match="to train from the start"):
         train(net(), random_mask(net()), digits(), settings("sgd"), checkpoints=where)
 
 
