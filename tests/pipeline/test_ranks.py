@@ -231,7 +231,7 @@ def test_two_processes_walk_the_whole_road(tmp_path: Path, ntksap: Callable[...,
     assert (one / "mask.safetensors").read_bytes() == (two / "mask.safetensors").read_bytes()
     losses = [json.loads((run / "metrics.json").read_text())["final"]["train_loss"] for run in (one, two)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    # Both add in another order; four steps of a network with hardly any weights make of it this much of weights about 1.
+    # Both add in another order; four steps of a network with hardly any weights make this much of it.
     tensors = [SparseCheckpoint.load(run / "model.safetensors").tensors for run in (one, two)]
     assert tensors[0].keys() == tensors[1].keys()
     far = {name: float((tensors[0][name] - tensors[1][name]).abs().max()) for name in tensors[0]}
