@@ -56,6 +56,8 @@ def against_dense() -> dict[str, list[str]]:
     for sparsity in ("0.982", "0.8926"):
         for method in ("ntksap", "erk", "random"):
             listed[f"{method}-{sparsity}-seed0"] = ["--method", method, "--sparsity", sparsity]
+    # NTK-SAP empties rows of the classifier here; what that costs
+    listed["ntksap+fc-0.982-seed0"] = ["--method", "ntksap", "--sparsity", "0.982", "--keep-dense", "fc"]
     return listed
 
 
@@ -116,6 +118,7 @@ def row(name: str, directory: Path) -> dict[str, Any] | None:
         "density": mask["table"]["density"],
         "flop_density": mask["table"]["flop_density"],
         "collapsed_layers": mask["health"]["collapsed_layers"],
+        "empty_classes": mask["health"]["empty_classes"],
         "prune_s": mask["seconds"],
         "layer_densities": {layer["name"]: layer["density"] for layer in mask["table"]["rows"]},
     }
