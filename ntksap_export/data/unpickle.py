@@ -34,7 +34,9 @@ class _Kind:
 
     def __init__(self, code: object, *_: object) -> None:
         if code not in ("u1", b"u1", "|u1", b"|u1"):
-            raise pickle.UnpicklingError(f"an array of {code!r}, not of bytes")
+            # No more of it than a short text: what is nested can print without end.
+            shown = repr(code[:20]) if isinstance(code, str | bytes) else type(code).__name__
+            raise pickle.UnpicklingError(f"an array of {shown}, not of bytes")
 
     def __setstate__(self, state: object) -> None:
         """Byte order and fields, which bytes do not have."""
@@ -52,7 +54,9 @@ class _Array:
         array = np.frombuffer(content, np.uint8)
         sides = [side for side in shape if isinstance(side, int) and side >= 0]
         if len(sides) != len(shape) or _product(sides) != len(array):
-            raise pickle.UnpicklingError(f"{len(array)} bytes for an array of shape {shape}")
+            raise pickle.UnpicklingError(
+                f"{len(array)} bytes for an array of {len(shape)} axes of another size"
+            )
         self.value = array.reshape(sides)
 
 
