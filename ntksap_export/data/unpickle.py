@@ -54,9 +54,7 @@ class _Array:
         array = np.frombuffer(content, np.uint8)
         sides = [side for side in shape if isinstance(side, int) and side >= 0]
         if len(sides) != len(shape) or _product(sides) != len(array):
-            raise pickle.UnpicklingError(
-                f"{len(array)} bytes for an array of {len(shape)} axes of another size"
-            )
+            raise pickle.UnpicklingError(f"{len(array)} bytes for an array of {len(shape)} axes of another size")
         self.value = array.reshape(sides)
 
 
