@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TypeVar
 
 import torch
 from torch import distributed
@@ -20,8 +19,6 @@ from torch import distributed
 from ntksap_export.errors import ConfigError, NtksapError, UnavailableError
 from ntksap_export.launch import launch
 from ntksap_export.processes import is_main, world_size
-
-T = TypeVar("T")
 
 
 @contextmanager

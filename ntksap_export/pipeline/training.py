@@ -13,12 +13,11 @@ import torch
 from ntksap_export.atomic import canonical_json, write_json, write_text
 from ntksap_export.checkpoint import SparseCheckpoint
 from ntksap_export.data import Loaders, make_loaders
-from ntksap_export.masks import Mask
 from ntksap_export.pipeline.context import Context, config_json
 from ntksap_export.pipeline.ranks import all_or_none
 from ntksap_export.pipeline.tensorboard import TensorBoard
 from ntksap_export.processes import is_main, rank, world_size
-from ntksap_export.pruning.distributed import check_same, of_main
+from ntksap_export.pruning.distributed import of_main
 from ntksap_export.training import Checkpoints, EpochRow, resolve_precision, train, train_config
 
 
@@ -26,7 +25,8 @@ def run_train(context: Context) -> tuple[str, ...]:
     """Train what the mask keeps; writes model.safetensors, metrics.json and metrics.jsonl."""
     config, run = context.config, context.run
     with all_or_none():
-        mask, loaders, model = _mask(context), _loaders(context), context.build_to_train().to(context.device)
+        mask = of_main(context.mask())  # `train` compares its digest over all processes
+        loaders, model = _loaders(context), context.build_to_train().to(context.device)
         if is_main():
             write_json(run.file("config.json"), config_json(context, loaders.spec))
     precision = resolve_precision(config.precision, context.device)
@@ -52,13 +52,6 @@ def run_train(context: Context) -> tuple[str, ...]:
         SparseCheckpoint.of(model, mask, context.provenance()).save(run.file("model.safetensors"))
         write_json(run.file("metrics.json"), {**log.to_json(), "skipped_images": len(loaders.skipped)})
     return ("model.safetensors", "metrics.json", "metrics.jsonl")
-
-
-def _mask(context: Context) -> Mask:
-    """Rank 0's mask in every process, checked by its digest: another mask would spoil the training without a word."""
-    mask = of_main(context.mask())
-    check_same(mask.digest())
-    return mask
 
 
 def _loaders(context: Context) -> Loaders:

@@ -116,7 +116,6 @@ class _Run:
         self._seed(epoch)
         begun = time.perf_counter() - place.elapsed
         sums = torch.tensor(place.sums, dtype=torch.float64, device=work.device)
-        rate = learning_rate(config, epoch * steps - 1, steps)
         with self.show.task(f"epoch {epoch}/{config.epochs}", steps, done=place.step) as task:
             for index, (images, labels) in enumerate(self.loaders.train.batches(place.step), place.step):
                 rate = learning_rate(config, (epoch - 1) * steps + index, steps)

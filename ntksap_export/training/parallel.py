@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import distributed, nn
@@ -15,8 +15,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ntksap_export.errors import TrainingError
 from ntksap_export.processes import world_size
-
-T = TypeVar("T")
 
 _LOST = ("connection", "peer", "gloo", "nccl", "timed out", "timeout", "socket", "process group")
 
@@ -40,10 +38,9 @@ def distribute(model: nn.Module, device: torch.device) -> nn.Module:
 
 def unsynced(runner: nn.Module, last: bool) -> AbstractContextManager[Any]:
     """Around a backward pass whose gradients need not travel yet, because it is not the `last` of its step."""
-    inner = runner._modules.get("_orig_mod", runner)  # torch.compile's name for it
-    if last or not isinstance(inner, DistributedDataParallel):
+    if last or not isinstance(runner, DistributedDataParallel):
         return nullcontext()
-    return inner.no_sync()
+    return runner.no_sync()
 
 
 @torch.no_grad()

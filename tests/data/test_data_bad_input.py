@@ -10,17 +10,9 @@ from PIL import Image
 
 from ntksap_export.data import Augmentation, DataSpec, Loader, make_loaders, open_data, peek, sample_images
 from ntksap_export.errors import ConfigError, DataError
+from tests.support.refusals import refusal
 
 Make = Callable[..., Path]
-
-
-def refusal(source: Path | str, **options: object) -> str:
-    """The message with which `open_data` refuses; it must be one line."""
-    with pytest.raises(DataError) as caught:
-        open_data(str(source), **options)  # type: ignore[arg-type]
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def test_no_such_path(tmp_path: Path) -> None:

@@ -7,19 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ntksap_export.data import open_data
-from ntksap_export.errors import DataError
+from tests.support.refusals import refusal
 
 Make = Callable[..., Path]
-
-
-def refusal(source: Path | str, **options: object) -> str:
-    """The message with which `open_data` refuses; it must be one line."""
-    with pytest.raises(DataError) as caught:
-        open_data(str(source), **options)  # type: ignore[arg-type]
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def test_shards_without_validation(make_shards: Make) -> None:

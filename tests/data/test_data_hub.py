@@ -14,7 +14,8 @@ import torch
 
 from ntksap_export.data import StreamSource, hub, loaders, open_data, peek
 from ntksap_export.data.find import find_source
-from ntksap_export.errors import DataError, UnavailableError
+from ntksap_export.errors import UnavailableError
+from tests.support.refusals import refusal
 
 from .cases import jpeg, same
 
@@ -152,13 +153,6 @@ def test_plain_bytes_are_images_too(tmp_path: Path) -> None:
 
     expected = open_data(str(written(tmp_path / "other", table(6), table(6)))).train.take([4])
     assert torch.equal(expected, open_data(str(root)).train.take([4]))
-
-
-def refusal(root: Path) -> str:
-    with pytest.raises(DataError) as caught:
-        open_data(str(root))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def without(part: Any, name: str) -> Any:
