@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from ntksap_export.checkpoint.formats import dense, folder, ours, torch_file
+from ntksap_export.checkpoint.formats import dense, model_folder, ours, torch_file
 from ntksap_export.checkpoint.formats.files import head, read_json
 from ntksap_export.checkpoint.source import Source
 from ntksap_export.errors import CheckpointError
@@ -28,7 +28,7 @@ FORMATS: Final[Mapping[str, Format]] = {
     "ntksap": ours,
     "safetensors": dense,
     "torch": torch_file,
-    "folder": folder,
+    "folder": model_folder,
 }
 
 # How each that can be written is: name -> function of path, source and provenance.

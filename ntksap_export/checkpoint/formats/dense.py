@@ -157,4 +157,4 @@ def write_safetensors(file: Any, tensors: Mapping[str, Any], metadata: Mapping[s
 def raw_bytes(tensor: torch.Tensor) -> memoryview:
     """The values' bytes, little-endian, in C order; shares the tensor's memory where it is contiguous."""
     plain = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-    return memoryview(plain.contiguous().view(-1).view(torch.uint8).numpy())
+    return plain.contiguous().view(-1).view(torch.uint8).numpy().data

@@ -109,3 +109,12 @@ def read_index(path: Path) -> dict[str, Path]:
             if not shard.is_file():
                 raise CheckpointError(f"its shard {shown(shard.name)} is missing; fetch it too")
         return places
+
+
+def is_mask_file(path: Path) -> bool:
+    """Whether it is a mask.safetensors of this package."""
+    try:
+        document = json.loads((safetensors_metadata(path) or {}).get(METADATA_KEY, "null"))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and document.get("kind") == "mask"

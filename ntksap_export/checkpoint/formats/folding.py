@@ -106,13 +106,15 @@ def _places(stored: Stored) -> dict[str, _Place]:
     prefix = common_prefix(names)
     known = {name.removeprefix(prefix) for name in names}
     places: dict[str, _Place] = {}
+    mask: str | None
     for name in sorted(known):
+        target, mask = name, None
         if name.endswith(_ORIG) and name.removesuffix(_ORIG) + _MASK in known:
             target, mask = name.removesuffix(_ORIG), name.removesuffix(_ORIG) + _MASK
         elif _is_mask(name, known):
             continue
-        else:
-            target, mask = name, name + _MASK if _masked_in_place(name) and name + _MASK in known else None
+        elif _masked_in_place(name) and name + _MASK in known:
+            mask = name + _MASK
         if target in places or (target != name and target in known):
             raise CheckpointError(f"{shown(target)} is there beside {shown(target + _ORIG)}; which one counts?")
         places[target] = _Place(prefix + name, None if mask is None else prefix + mask)
