@@ -94,7 +94,8 @@ def write(path: Path, source: Source, provenance: Provenance | None, *, two_four
             shapes[name] = tuple(value.tensor.shape)
             kept, total = kept + stored, total + value.kept.numel()
     path.mkdir(parents=True)
-    write_safetensors(path / WEIGHTS_FILE, specs, _parts(source, layout))
+    # transformers loads no file that does not say so
+    write_safetensors(path / WEIGHTS_FILE, specs, _parts(source, layout), {"format": "pt"})
     atomic.write_json(path / CONFIG_FILE, _config(layout, 1 - kept / total if total else 0.0, shapes, provenance))
 
 
