@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from ntksap_export.checkpoint.formats import dense, model_folder, ours, torch_file
+from ntksap_export.checkpoint.formats import compressed_tensors, dense, model_folder, npz, ours, torch_file
 from ntksap_export.checkpoint.formats.files import head, read_json
 from ntksap_export.checkpoint.source import Source
 from ntksap_export.errors import CheckpointError
@@ -28,17 +28,12 @@ FORMATS: Final[Mapping[str, Format]] = {
     "ntksap": ours,
     "safetensors": dense,
     "torch": torch_file,
+    "compressed-tensors": compressed_tensors,
+    "npz": npz,
     "folder": model_folder,
 }
 
-# How each that can be written is: name -> function of path, source and provenance.
-WRITERS: Final[Mapping[str, Callable[..., None]]] = {
-    "ntksap": ours.write,
-    "safetensors": dense.write,
-    "torch": torch_file.write,
-}
-
-__all__ = ["FORMATS", "WRITERS", "Format", "format_of", "open_source", "pieces", "recognise"]
+__all__ = ["FORMATS", "Format", "format_of", "open_source", "pieces", "recognise"]
 
 
 def format_of(path: Path) -> str | None:

@@ -26,7 +26,8 @@ from ntksap_export.checkpoint.container import DTYPES, Container, Spec, dtype_na
 from ntksap_export.checkpoint.encodings import Decoded
 from ntksap_export.checkpoint.formats import bitmask_parts
 from ntksap_export.checkpoint.formats.bitmask_parts import BITMASK, BITMASK_24, PARTS
-from ntksap_export.checkpoint.formats.folder import WEIGHTS_FILE, naming, open_parts, read_object
+from ntksap_export.checkpoint.formats.files import naming, read_json
+from ntksap_export.checkpoint.formats.folder import WEIGHTS_FILE, open_parts
 from ntksap_export.checkpoint.formats.stream import write_safetensors
 from ntksap_export.checkpoint.provenance import Provenance
 from ntksap_export.checkpoint.source import Source
@@ -41,7 +42,7 @@ _STORABLE: Final = frozenset(DTYPES.values())
 def matches(path: Path) -> bool:
     """Whether `path` is a folder whose config.json was written by compressed-tensors."""
     try:
-        quantization = read_object(path / CONFIG_FILE).get("quantization_config")
+        quantization = read_json(path / CONFIG_FILE).get("quantization_config")
     except CheckpointError:
         return False
     return isinstance(quantization, dict) and (
@@ -57,7 +58,7 @@ def open_source(path: Path) -> Iterator[Source]:
     Raises:
         CheckpointError: it is no such folder, its weights are quantized, or names and parts contradict each other.
     """
-    config = read_object(path / CONFIG_FILE)
+    config = read_json(path / CONFIG_FILE)
     with naming(path / CONFIG_FILE):
         layout = _layout(config)
         notes = _Notes.from_json(config.get("ntksap"))

@@ -6,17 +6,13 @@ header first, from a first walk over the source, then the values. A mask is not 
 
 from __future__ import annotations
 
-import json
-import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
 
 import torch
-from safetensors import safe_open
 
-from ntksap_export.checkpoint.container import DTYPES, shown
+from ntksap_export.checkpoint.container import Spec, shown
 from ntksap_export.checkpoint.formats.files import (
     first_line,
     is_index,
@@ -25,19 +21,12 @@ from ntksap_export.checkpoint.formats.files import (
     read_index,
     safetensors_metadata,
 )
+from ntksap_export.checkpoint.formats.folder import open_handles
 from ntksap_export.checkpoint.formats.folding import FoldedSource
+from ntksap_export.checkpoint.formats.stream import CODES, write_safetensors
 from ntksap_export.checkpoint.provenance import Provenance
 from ntksap_export.checkpoint.source import Source
 from ntksap_export.errors import CheckpointError
-
-_CODES: Final[Mapping[torch.dtype, str]] = {
-    **{dtype: code for code, dtype in DTYPES.items()},
-    torch.complex64: "C64",
-    torch.float8_e4m3fnuz: "F8_E4M3FNUZ",
-    torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
-    torch.float8_e8m0fnu: "F8_E8M0",
-}
-_HEADER_ALIGNMENT = 8
 
 
 def matches(path: Path) -> bool:
@@ -71,14 +60,7 @@ class _Stored:
     """The tensors of one file, or of several by an index."""
 
     def __init__(self, path: Path, opened: ExitStack) -> None:
-        places = read_index(path) if is_index(path) else None
-        files = [path] if places is None else sorted(set(places.values()))
-        handles = {file: _opened(file, opened) for file in files}
-        if places is None:
-            places = dict.fromkeys(handles[path].keys(), path)
-        else:
-            _check_places(places, {file: set(handle.keys()) for file, handle in handles.items()})
-        self._handles = {name: handles[file] for name, file in places.items()}
+        self._handles = open_handles(path, opened)
 
     def names(self) -> Iterable[str]:
         return self._handles
@@ -96,22 +78,6 @@ class _Stored:
         return tensor.clone()  # some versions of safetensors return memory that is mapped to the file
 
 
-def _opened(file: Path, opened: ExitStack) -> Any:
-    with naming(file):
-        try:
-            return opened.enter_context(safe_open(file, framework="pt"))
-        except Exception as error:
-            raise CheckpointError(f"not a readable safetensors file ({first_line(error)})") from error
-
-
-def _check_places(places: Mapping[str, Path], found: Mapping[Path, set[str]]) -> None:
-    for name, file in places.items():
-        if name not in found[file]:
-            raise CheckpointError(f"its index puts {shown(name)} into {shown(file.name)}, which has not got it")
-    if surplus := sorted(set().union(*found.values()) - set(places)):
-        raise CheckpointError(f"its shards hold {shown(surplus[0])}, which its index does not name")
-
-
 def write(path: Path, source: Source, provenance: Provenance | None) -> None:  # noqa: ARG001 - a plain file has none
     """Write one safetensors file of dense tensors.
 
@@ -119,39 +85,14 @@ def write(path: Path, source: Source, provenance: Provenance | None) -> None:  #
         CheckpointError: a dtype that safetensors has no code for.
         OSError: the disk is full.
     """
-    with path.open("wb") as file:
-        write_safetensors(file, {name: lambda name=name: source.read(name).tensor for name in source.names()}, {})
-
-
-def write_safetensors(file: Any, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-    """Write named tensors that are made when asked for, twice each: for the header, and for their values.
-
-    Args:
-        file: open for writing, binary.
-        tensors: name -> a function that gives the tensor, on the CPU.
-        metadata: goes beside `format`, which is `pt`: transformers loads no file without.
-
-    Raises:
-        CheckpointError: a dtype that safetensors has no code for.
-    """
     specs = {}
-    for name in sorted(tensors):
-        tensor = tensors[name]()
-        if tensor.dtype not in _CODES or name == "__metadata__":
+    for name in source.names():
+        tensor = source.read(name).tensor
+        if tensor.dtype not in CODES or name == "__metadata__":
             raise CheckpointError(f"tensor {shown(name)} of {tensor.dtype} cannot be in a safetensors file; convert it")
-        specs[name] = (_CODES[tensor.dtype], list(tensor.shape), tensor.nbytes, tensor.dtype.itemsize)
-    order = sorted(specs, key=lambda name: (-specs[name][3], name))  # wide values first: all lie aligned
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata}}
-    end = 0
-    for name in order:
-        code, shape, nbytes, _ = specs[name]
-        header[name] = {"dtype": code, "shape": shape, "data_offsets": [end, end + nbytes]}
-        end += nbytes
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % _HEADER_ALIGNMENT)
-    file.write(struct.pack("<Q", len(text)) + text)
-    for name in order:
-        file.write(raw_bytes(tensors[name]()))
+        specs[name] = Spec(tensor.dtype, tuple(tensor.shape))
+    parts = ((name, source.read(name).tensor.contiguous()) for name in source.names())
+    write_safetensors(path, specs, parts, {"format": "pt"})  # transformers loads no file that does not say so
 
 
 def raw_bytes(tensor: torch.Tensor) -> memoryview:

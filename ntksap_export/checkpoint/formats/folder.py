@@ -1,8 +1,7 @@
-"""What the formats that are folders share: a small JSON file in them, tensors in shards, and messages with a name."""
+"""What folders share: their tensors, in one file or in shards, as one container."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,42 +11,11 @@ import torch
 from safetensors import safe_open
 
 from ntksap_export.checkpoint.container import DTYPES, Container, Spec, shape_from_json, shown
+from ntksap_export.checkpoint.formats.files import first_line, is_index, naming, read_index
 from ntksap_export.errors import CheckpointError
 
 WEIGHTS_FILE: Final = "model.safetensors"
 INDEX_FILE: Final = "model.safetensors.index.json"
-_MAX_JSON_BYTES: Final = 64 * 2**20  # an index of a million tensors takes about as much
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Put the file's name in front of every CheckpointError of the block."""
-    try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: {(error.strerror or str(error)).lower()}") from error
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in the file at `path`.
-
-    Raises:
-        CheckpointError: it is missing, larger than 64 MiB, or no JSON object.
-    """
-    with naming(path):
-        if not path.is_file():
-            raise CheckpointError("no such file")
-        if path.stat().st_size > _MAX_JSON_BYTES:
-            raise CheckpointError(f"is larger than {_MAX_JSON_BYTES} bytes; is it the right file?")
-        try:
-            value = json.loads(path.read_bytes())
-        except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"is not JSON: {first_line(error)}") from error
-        if not isinstance(value, dict):
-            raise CheckpointError(f"must hold a JSON object; got {shown(value)}")
-        return value
 
 
 @contextmanager
@@ -58,21 +26,13 @@ def open_parts(folder: Path) -> Iterator[Container]:
         CheckpointError: there is neither, a file is damaged, or index and shards contradict each other.
     """
     with ExitStack() as stack:
-        if (folder / WEIGHTS_FILE).is_file():
-            handle = _opened(stack, folder / WEIGHTS_FILE)
-            handles = dict.fromkeys(handle.keys(), handle)
-        elif (folder / INDEX_FILE).is_file():
-            handles = _sharded(stack, folder)
-        else:
+        file = next((folder / name for name in (WEIGHTS_FILE, INDEX_FILE) if (folder / name).is_file()), None)
+        if file is None:
             raise CheckpointError(f"{folder}: has neither {WEIGHTS_FILE} nor {INDEX_FILE}; is the folder complete?")
+        handles = open_handles(file, stack)
         with naming(folder):
             specs = {name: _spec(handle, name) for name, handle in handles.items()}
         yield Container(_Shards(handles), {}, specs)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of a library says, in one line."""
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
 class _Shards:
@@ -86,35 +46,36 @@ class _Shards:
         return tensor
 
 
+def open_handles(path: Path, stack: ExitStack) -> dict[str, Any]:
+    """Each tensor's name and the open file that has it.
+
+    Args:
+        path: a safetensors file, or an index of such.
+        stack: closes the files.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or index and shards contradict each other.
+    """
+    if not is_index(path):
+        handle = _opened(stack, path)
+        return dict.fromkeys(handle.keys(), handle)
+    places = read_index(path)
+    shards = {file: _opened(stack, file) for file in sorted(set(places.values()))}
+    found = {(name, file) for file, handle in shards.items() for name in handle.keys()}  # noqa: SIM118 - no mapping
+    if wrong := sorted(found ^ set(places.items())):
+        name, file = wrong[0]
+        says = "lacks" if (name, file) in found else "lists"
+        raise CheckpointError(f"{path}: {says} tensor {shown(name)} of {file.name}; write the files again")
+    return {name: shards[file] for name, file in places.items()}
+
+
 def _opened(stack: ExitStack, path: Path) -> Any:
     with naming(path):
-        if not path.is_file():
-            raise CheckpointError("no such file")
         try:
-            opened: Any = safe_open(path, framework="pt")
+            return stack.enter_context(safe_open(path, framework="pt"))
         except Exception as error:
-            raise CheckpointError(f"not a readable safetensors file; truncated or damaged ({first_line(error)})") from (
-                error
-            )
-    return stack.enter_context(opened)
-
-
-def _sharded(stack: ExitStack, folder: Path) -> dict[str, Any]:
-    places = read_object(folder / INDEX_FILE).get("weight_map")
-    with naming(folder / INDEX_FILE):
-        if not isinstance(places, dict) or not all(_is_file_name(place) for place in places.values()):
-            raise CheckpointError("weight_map must give each tensor the name of a file in the same folder")
-    shards = {place: _opened(stack, folder / place) for place in sorted(set(places.values()))}
-    found = {(name, place) for place, handle in shards.items() for name in handle.keys()}  # noqa: SIM118 - no mapping
-    if wrong := sorted(found ^ set(places.items())):
-        name, place = wrong[0]
-        says = "lacks" if (name, place) in found else "lists"
-        raise CheckpointError(f"{folder / INDEX_FILE}: {says} tensor {shown(name)} of {place}; write the folder again")
-    return {name: shards[place] for name, place in places.items()}
-
-
-def _is_file_name(value: object) -> bool:
-    return isinstance(value, str) and value.endswith(".safetensors") and value == Path(value).name and "\0" not in value
+            said = f"not a readable safetensors file; truncated or damaged ({first_line(error)})"
+            raise CheckpointError(said) from error
 
 
 def _spec(handle: Any, name: str) -> Spec:

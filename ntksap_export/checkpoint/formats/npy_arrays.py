@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ntksap_export.checkpoint.container import shape_from_json, shown
-from ntksap_export.checkpoint.formats.folder import first_line
+from ntksap_export.checkpoint.formats.files import first_line
 from ntksap_export.errors import CheckpointError
 
 _NUMBERS: Final = "biuf"

@@ -26,7 +26,7 @@ from ntksap_export import atomic
 from ntksap_export.checkpoint.bits import matrix_shape, patterns
 from ntksap_export.checkpoint.container import DTYPES, dtype_name, shape_from_json, shown
 from ntksap_export.checkpoint.encodings import Decoded
-from ntksap_export.checkpoint.formats.folder import naming, read_object
+from ntksap_export.checkpoint.formats.files import naming, read_json
 from ntksap_export.checkpoint.formats.npy_arrays import Archive, open_archive, read_npy, write_archive, write_npy
 from ntksap_export.checkpoint.provenance import Provenance
 from ntksap_export.checkpoint.source import Source
@@ -45,7 +45,7 @@ def matches(path: Path) -> bool:
     """Whether `path` is a folder of ours, or one of .npz and .npy files alone whose first .npz is scipy's."""
     try:
         if (path / INDEX_FILE).is_file():
-            return read_object(path / INDEX_FILE).get("format") == _FORMAT
+            return read_json(path / INDEX_FILE).get("format") == _FORMAT
         files = _listed(path) if path.is_dir() else []
         archives = [file for file in files if file.suffix == ".npz"]
         if not archives or any(file.suffix not in _SUFFIXES for file in files):
@@ -64,7 +64,7 @@ def open_source(path: Path) -> Iterator[Source]:
         CheckpointError: `tensors.json` cannot be used, or does not list the files that are there.
     """
     if (path / INDEX_FILE).is_file():
-        index = read_object(path / INDEX_FILE)
+        index = read_json(path / INDEX_FILE)
         with naming(path / INDEX_FILE):
             folder = _indexed(path, index)
     else:

@@ -10,13 +10,21 @@ import json
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 import torch
 
 from ntksap_export.checkpoint.bits import patterns
 from ntksap_export.checkpoint.container import DTYPES, Spec
 
-_CODES = {dtype: code for code, dtype in DTYPES.items()}
+# What safetensors has a code for; DTYPES are those that a checkpoint of ours holds.
+CODES: Final[Mapping[torch.dtype, str]] = {
+    **{dtype: code for code, dtype in DTYPES.items()},
+    torch.complex64: "C64",
+    torch.float8_e4m3fnuz: "F8_E4M3FNUZ",
+    torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
+    torch.float8_e8m0fnu: "F8_E8M0",
+}
 
 
 def write_safetensors(
@@ -42,7 +50,7 @@ def write_safetensors(
     for part in order:
         spec, places[part] = specs[part], end
         end += spec.nbytes
-        header[part] = {"dtype": _CODES[spec.dtype], "shape": list(spec.shape), "data_offsets": [places[part], end]}
+        header[part] = {"dtype": CODES[spec.dtype], "shape": list(spec.shape), "data_offsets": [places[part], end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     missing = set(specs)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ntksap_export.checkpoint import formats
-from ntksap_export.checkpoint.formats import dense, ours, torch_file
+from ntksap_export.checkpoint.formats import compressed_tensors, dense, npz, ours, torch_file
 from ntksap_export.checkpoint.provenance import Provenance
 from ntksap_export.checkpoint.source import Source
 from ntksap_export.errors import ConfigError
@@ -50,11 +50,21 @@ def _torch_prune(path: Path, source: Source, provenance: Provenance | None, opti
     torch_file.write(path, source, provenance, masks=True)
 
 
+def _compressed(path: Path, source: Source, provenance: Provenance | None, options: ConvertOptions) -> None:
+    compressed_tensors.write(path, source, provenance, two_four=options.sparse_24)
+
+
+def _npz(path: Path, source: Source, provenance: Provenance | None, options: ConvertOptions) -> None:  # noqa: ARG001
+    npz.write(path, source, provenance)
+
+
 TARGETS: Final[Mapping[str, Target]] = {
     "ntksap": Target("ntksap", True, _ours),
     "safetensors": Target("safetensors", False, _dense),
     "torch": Target("torch", False, _torch),
     "torch-prune": Target("torch", True, _torch_prune),
+    "compressed-tensors": Target("compressed-tensors", True, _compressed),
+    "npz": Target("npz", True, _npz),
 }
 
 

@@ -299,11 +299,11 @@ def test_a_mask_that_is_not_two_four_is_refused(
 @pytest.mark.parametrize(
     ("weight_map", "message"),
     [
-        ({"a": "../1.safetensors"}, "the name of a file in the same folder"),
-        ({"a": "/etc/passwd"}, "the name of a file in the same folder"),
-        ({"a": 1}, "the name of a file in the same folder"),
-        (None, "the name of a file in the same folder"),
-        ({"a": "2.safetensors"}, "2.safetensors: no such file"),
+        ({"a": "../1.safetensors"}, "must be a plain name beside it"),
+        ({"a": "/etc/passwd"}, "must be a plain name beside it"),
+        ({"a": 1}, "must be a plain name beside it"),
+        (None, "must have a weight_map of names and files"),
+        ({"a": "2.safetensors"}, "its shard '2.safetensors' is missing"),
         ({"b": "1.safetensors"}, "lacks tensor 'a' of 1.safetensors"),
         ({"a": "1.safetensors", "b": "1.safetensors"}, "lists tensor 'b' of 1.safetensors"),
     ],
