@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from ntksap_export.checkpoint.container import DTYPES, Container, Spec, shape_from_json, shown
-from ntksap_export.checkpoint.formats.files import first_line, is_index, naming, read_index
+from ntksap_export.checkpoint.formats.files import INDEX_SUFFIX, first_line, is_index, naming, read_index
 from ntksap_export.errors import CheckpointError
 
 WEIGHTS_FILE: Final = "model.safetensors"
@@ -56,7 +56,7 @@ def open_handles(path: Path, stack: ExitStack) -> dict[str, Any]:
     Raises:
         CheckpointError: a file is missing or damaged, or index and shards contradict each other.
     """
-    if not is_index(path):
+    if not (path.name.endswith(INDEX_SUFFIX) or is_index(path)):
         handle = _opened(stack, path)
         return dict.fromkeys(handle.keys(), handle)
     places = read_index(path)
