@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,13 +18,12 @@ from typing import Any, Final, NoReturn
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
 
 from ntksap_export.atomic import canonical_json
 from ntksap_export.errors import CheckpointError
 
 METADATA_KEY: Final = "ntksap"
-SCHEMA: Final = 1
+SCHEMA: Final = 2  # 1 knew dense and bitmask, and named every tensor
 MAX_ELEMENTS: Final = 2**48  # no file holds more; below it no product of sizes overflows 64 bits
 _PICKLE_PROTOCOLS: Final = (b"\x02", b"\x03", b"\x04", b"\x05")
 DTYPES: Final[Mapping[str, torch.dtype]] = {
@@ -43,6 +43,7 @@ DTYPES: Final[Mapping[str, torch.dtype]] = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+DTYPE_CODES: Final[Mapping[torch.dtype, str]] = {dtype: code for code, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,53 +104,51 @@ class Container:
         Raises:
             CheckpointError: they cannot be read.
         """
+        check_memory_for(self.spec(part).nbytes, part)
+        tensor = self.view(part)
+        if tensor.dtype == torch.bool and bool((tensor.view(torch.uint8) > 1).any()):
+            raise CheckpointError(f"tensor {shown(part)} is bool but holds bytes other than 0 and 1")
+        return tensor.clone()
+
+    def view(self, part: str) -> torch.Tensor:
+        """The values of `part`, perhaps mapped to the file: only to be read, and only while it is open.
+
+        Raises:
+            CheckpointError: they cannot be read.
+        """
         self.spec(part)
         try:
             tensor: torch.Tensor = self._handle.get_tensor(part)
         except Exception as error:  # the library raises its own errors, torch's, and the system's
             raise CheckpointError(f"tensor {shown(part)} cannot be read: {_first_line(error)}") from error
-        if tensor.dtype == torch.bool and bool((tensor.view(torch.uint8) > 1).any()):
-            raise CheckpointError(f"tensor {shown(part)} is bool but holds bytes other than 0 and 1")
-        return tensor.clone()  # some versions of safetensors return memory that is mapped to the file
+        return tensor
 
 
-def container_bytes(tensors: Mapping[str, torch.Tensor], document: Mapping[str, Any]) -> bytes:
-    """The whole file as bytes: equal content gives equal bytes, in whatever order `tensors` comes.
-
-    Args:
-        tensors: contiguous, on the CPU, of a dtype in `DTYPES`.
-        document: JSON-able; goes under the one metadata key, with the schema's number added.
-    """
-    separate: dict[str, torch.Tensor] = {}
-    storages: set[int] = set()
-    for name, tensor in tensors.items():
-        storage = tensor.untyped_storage().data_ptr()
-        separate[name] = tensor.clone() if storage in storages else tensor  # safetensors refuses shared memory
-        storages.add(storage)
-    return save(separate, metadata={METADATA_KEY: canonical_json({**document, "schema": SCHEMA})})
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the file's name in front of every CheckpointError raised in the block."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 @contextmanager
 def open_container(path: Path) -> Iterator[Container]:
-    """Open `path` for reading; every CheckpointError raised in the block gets the file's name in front.
-
-    The file is never unpickled, and no memory is taken but for bytes that are in it.
+    """Open `path` for reading; nothing of it is unpickled, and no memory is taken but for bytes that are in it.
 
     Raises:
-        CheckpointError: there is no such file, or it is not one of ours, or the block found a fault.
+        CheckpointError: there is no such file, or it is not one of ours; without the file's name (see `naming`).
     """
+    head = _first_bytes(path)
     try:
-        head = _first_bytes(path)
-        try:
-            opened: Any = safe_open(path, framework="pt")
-        except Exception as error:
-            raise CheckpointError(f"{_what_it_is(head)} ({_first_line(error)})") from error
-        with opened as handle:
-            names = list(handle.keys())
-            document = _parsed(handle.metadata(), len(names))
-            yield Container(handle, document, {name: _spec(handle, name) for name in names})
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        opened: Any = safe_open(path, framework="pt")
+    except Exception as error:
+        raise CheckpointError(f"{_what_it_is(head)} ({_first_line(error)})") from error
+    with opened as handle:
+        names = list(handle.keys())
+        document = _parsed(handle.metadata(), len(names))
+        yield Container(handle, document, {name: _spec(handle, name) for name in names})
 
 
 def shape_from_json(value: Any) -> tuple[int, ...]:
@@ -163,6 +162,19 @@ def shape_from_json(value: Any) -> tuple[int, ...]:
     if len(value) > 64 or math.prod(max(size, 1) for size in value) > MAX_ELEMENTS:
         raise CheckpointError(f"shape {shown(value)} is larger than any file; is the file damaged?")
     return tuple(value)
+
+
+def check_memory_for(nbytes: int, name: str) -> None:
+    """Refuse a tensor that no machine like this one could hold.
+
+    Raises:
+        CheckpointError: it is larger than the machine's whole memory.
+    """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if nbytes > memory:
+        raise CheckpointError(
+            f"tensor {shown(name)} would take {nbytes:,} bytes, this machine has {memory:,}; is the file damaged?"
+        )
 
 
 def shown(value: object) -> str:
@@ -197,6 +209,8 @@ def _what_it_is(head: bytes) -> str:
     # Only asked of what safetensors refused: a sound file may well begin with one of these bytes.
     if not head:
         return "not an ntksap checkpoint; the file is empty"
+    if head[8:9] == b"{":
+        return "not a readable safetensors file; truncated or damaged"
     if head.startswith(b"PK"):
         return "not an ntksap checkpoint; a zip archive, as torch.save writes: these are never unpickled here"
     if head[:1] == b"\x80" and head[1:2] in _PICKLE_PROTOCOLS:

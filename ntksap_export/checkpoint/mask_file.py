@@ -13,11 +13,12 @@ from ntksap_export import atomic
 from ntksap_export.checkpoint.bits import pack, packed_shape, unpack
 from ntksap_export.checkpoint.container import (
     Container,
-    container_bytes,
+    naming,
     open_container,
     shape_from_json,
     shown,
 )
+from ntksap_export.checkpoint.writer import container_bytes
 from ntksap_export.errors import CheckpointError
 from ntksap_export.masks import Mask
 
@@ -48,7 +49,7 @@ def load_mask(path: str | os.PathLike[str]) -> tuple[Mask, dict[str, Any]]:
     Raises:
         CheckpointError: the file is missing, foreign or damaged.
     """
-    with open_container(Path(path)) as container:
+    with naming(Path(path)), open_container(Path(path)) as container:
         if container.document.get("kind") != "mask":
             raise CheckpointError("not a mask file; if it is a checkpoint, read it with SparseCheckpoint.load")
         provenance = container.document.get("provenance")

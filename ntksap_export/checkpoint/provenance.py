@@ -10,7 +10,7 @@ from typing import Any
 
 from ntksap_export.errors import CheckpointError, ConfigError
 
-_LIBRARIES = ("ntksap-export", "torch", "safetensors", "numpy")
+_LIBRARIES = ("ntksap-export", "torch", "safetensors", "numpy", "zstandard")
 
 
 @dataclass(frozen=True, slots=True)

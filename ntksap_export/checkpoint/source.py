@@ -11,7 +11,9 @@ from ntksap_export.checkpoint.provenance import Provenance
 class Source(Protocol):
     """An open checkpoint, of whatever format; used within a `with`."""
 
-    provenance: Provenance | None
+    @property
+    def provenance(self) -> Provenance | None:
+        """What was run; only our own files say."""
 
     def names(self) -> tuple[str, ...]:
         """Names of its tensors, sorted; prefixes are stripped and masks folded in."""

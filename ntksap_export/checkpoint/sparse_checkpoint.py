@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import torch
 from torch import nn
 
-from ntksap_export import atomic
-from ntksap_export.checkpoint import encodings
-from ntksap_export.checkpoint.bits import any_bit_set
-from ntksap_export.checkpoint.container import DTYPES, Container, container_bytes, open_container, shown
-from ntksap_export.checkpoint.encodings import Decoded, Encoded, Entry, bitmask
+from ntksap_export.checkpoint.container import shown
+from ntksap_export.checkpoint.encodings import AUTO, Decoded, encode
 from ntksap_export.checkpoint.fit import check_memory, misfits
 from ntksap_export.checkpoint.provenance import Provenance
+from ntksap_export.checkpoint.reader import open_checkpoint
 from ntksap_export.checkpoint.size_report import SizeReport, SizeRow
+from ntksap_export.checkpoint.source import Source
+from ntksap_export.checkpoint.write import checked, checkpoint_bytes, claim_, plain, write_checkpoint
 from ntksap_export.errors import CheckpointError
 from ntksap_export.masks import Mask
-
-_DOCUMENT_KEYS = {"schema", "tensors", "provenance"}
-_STORABLE = frozenset(DTYPES.values())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,12 +29,12 @@ class SparseCheckpoint:
     Attributes:
         tensors: name -> tensor, on the CPU and contiguous; parameters and buffers; every bit 0 where pruned.
         mask: on the CPU; its names are names of `tensors`.
-        provenance: what was run.
+        provenance: what was run; None where nobody knows, as of what was converted.
     """
 
     tensors: Mapping[str, torch.Tensor]
     mask: Mask
-    provenance: Provenance
+    provenance: Provenance | None
 
     def __post_init__(self) -> None:
         """Bring tensors and mask to the CPU and check them.
@@ -49,12 +43,16 @@ class SparseCheckpoint:
             CheckpointError: mask and tensors do not fit, a pruned weight is not 0, a dtype cannot be stored,
                 or two tensors would take one name in the file.
         """
-        tensors = {name: _plain(name, tensor) for name, tensor in self.tensors.items()}
-        mask = Mask({name: kept.cpu().contiguous() for name, kept in self.mask.items()})
-        object.__setattr__(self, "tensors", MappingProxyType(tensors))
-        object.__setattr__(self, "mask", mask)
-        _check_mask(tensors, mask)
-        _check_names(tensors, mask)
+        for name in self.mask:
+            if name not in self.tensors:
+                raise CheckpointError(f"the mask has {shown(name)}, which the checkpoint has not")
+        taken: set[str] = set()
+        for name in sorted(self.tensors):
+            claim_(taken, name, name in self.mask)
+        found = {name: checked(name, Decoded(value, self.mask.get(name))) for name, value in self.tensors.items()}
+        kept = {name: found[name][1] for name in self.mask}
+        object.__setattr__(self, "tensors", MappingProxyType({name: tensor for name, (tensor, _) in found.items()}))
+        object.__setattr__(self, "mask", Mask({name: where for name, where in kept.items() if where is not None}))
 
     @classmethod
     def of(cls, model: nn.Module, mask: Mask, provenance: Provenance) -> SparseCheckpoint:
@@ -74,40 +72,47 @@ class SparseCheckpoint:
             names_of.setdefault(id(parameter), []).append(name)
         parameters = dict(model.named_parameters())
         pruned = {alias: ~mask[name].cpu() for name in mask for alias in names_of[id(parameters[name])]}
-        tensors = {name: _plain(name, tensor).clone() for name, tensor in model.state_dict().items()}
+        tensors = {name: plain(name, tensor).clone() for name, tensor in model.state_dict().items()}
         for name in pruned.keys() & tensors.keys():
             tensors[name].masked_fill_(pruned[name], 0)
         return cls(tensors, mask, provenance)
 
-    def to_bytes(self) -> bytes:
+    def names(self) -> tuple[str, ...]:
+        """Names of its tensors, sorted; with `read` this is what `write_checkpoint` takes."""
+        return tuple(sorted(self.tensors))
+
+    def read(self, name: str) -> Decoded:
+        """One tensor and where it is kept (None: not pruned)."""
+        return Decoded(self.tensors[name], self.mask.get(name))
+
+    def to_bytes(self, encoding: str = AUTO) -> bytes:
         """The file's content. Equal checkpoints give equal bytes, in whatever order their names come."""
-        parts: dict[str, torch.Tensor] = {}
-        entries: dict[str, Any] = {}
-        for name, encoded in self._encoded():
-            parts.update(encoded.parts)
-            entries[name] = encoded.entry.to_json()
-        return container_bytes(parts, {"tensors": entries, "provenance": self.provenance.to_json()})
+        return checkpoint_bytes(self, self.provenance, encoding)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a safetensors file to `path`, whole or not at all; its directory is made where missing.
-
-        Raises:
-            OSError: the disk is full or the directory cannot be written.
-        """
-        atomic.write_bytes(Path(path), self.to_bytes())
+    def save(self, path: str | os.PathLike[str], encoding: str = AUTO, max_shard_bytes: int | None = None) -> None:
+        """Write a safetensors file to `path`, whole or not at all; see `write_checkpoint`."""
+        write_checkpoint(path, self, self.provenance, encoding, max_shard_bytes)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SparseCheckpoint:
         """Read what `save` wrote, bit for bit. Names come in alphabetical order; see `mask_for`.
 
         Raises:
-            CheckpointError: the file is missing, foreign or damaged, or a newer version wrote it.
+            CheckpointError: a file is missing, foreign or damaged, or a newer version wrote it.
         """
-        with open_container(Path(path)) as container:
-            provenance, entries = _checked(container)
-            decoded = {name: encodings.decode(name, entry, container) for name, entry in entries.items()}
-            mask = {name: value.kept for name, value in decoded.items() if value.kept is not None}
-            return cls({name: value.tensor for name, value in decoded.items()}, Mask(mask), provenance)
+        with open_checkpoint(path) as reader:
+            return cls.of_source(reader)
+
+    @classmethod
+    def of_source(cls, source: Source) -> SparseCheckpoint:
+        """All tensors of an open checkpoint of any format, in memory.
+
+        Raises:
+            CheckpointError: it contradicts itself, or holds what a `SparseCheckpoint` may not.
+        """
+        decoded = {name: source.read(name) for name in source.names()}
+        mask = {name: value.kept for name, value in decoded.items() if value.kept is not None}
+        return cls({name: value.tensor for name, value in decoded.items()}, Mask(mask), source.provenance)
 
     def restore_(self, model: nn.Module, strict: bool = True) -> None:
         """Copy the stored state into `model`, in place; on an error it is left as it was.
@@ -122,13 +127,16 @@ class SparseCheckpoint:
         state = {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
         if faults := misfits(self.tensors, state, "checkpoint", strict):
             raise CheckpointError(
-                f"checkpoint of {shown(self.provenance.architecture)} does not fit: {faults}; "
+                f"checkpoint{self._origin()} does not fit: {faults}; "
                 "build the model with the checkpoint's architecture, width and class count"
             )
         check_memory(state)
         with torch.no_grad():
             for name in [name for name in state if name in self.tensors]:
                 state[name].copy_(self.tensors[name])
+
+    def _origin(self) -> str:
+        return "" if self.provenance is None else f" of {shown(self.provenance.architecture)}"
 
     def mask_for(self, model: nn.Module) -> Mask:
         """The mask in the order of the model's parameters, so that its last weight is the classifier again.
@@ -141,16 +149,11 @@ class SparseCheckpoint:
 
     def size_report(self) -> SizeReport:
         """What each tensor takes in the file that `save` would write."""
-        return SizeReport(
-            tuple(
-                SizeRow.of(name, encoded.entry, Decoded(self.tensors[name], self.mask.get(name)), encoded.nbytes)
-                for name, encoded in self._encoded()
-            )
-        )
-
-    def _encoded(self) -> Iterator[tuple[str, Encoded]]:
-        for name in sorted(self.tensors):
-            yield name, encodings.encode(name, self.tensors[name], self.mask.get(name))
+        rows = []
+        for name in self.names():
+            encoded = encode(name, self.tensors[name], self.mask.get(name))
+            rows.append(SizeRow.of(name, encoded.entry, self.read(name), encoded.nbytes))
+        return SizeReport(tuple(rows))
 
 
 def describe(path: str | os.PathLike[str]) -> SizeReport:
@@ -159,56 +162,10 @@ def describe(path: str | os.PathLike[str]) -> SizeReport:
     Raises:
         CheckpointError: the file is missing, foreign or damaged.
     """
-    with open_container(Path(path)) as container:
-        rows = []
-        for name, entry in _checked(container)[1].items():
-            decoded = encodings.decode(name, entry, container)
-            stored = sum(container.spec(part).nbytes for part in encodings.entry_parts(name, entry))
-            rows.append(SizeRow.of(name, entry, decoded, stored))
-        return SizeReport(tuple(rows))
-
-
-def _checked(container: Container) -> tuple[Provenance, dict[str, Entry]]:
-    document = container.document
-    if document.get("kind") == "mask":
-        raise CheckpointError("a mask file, not a checkpoint; read it with load_mask")
-    if set(document) != _DOCUMENT_KEYS or not isinstance(document["tensors"], dict):
-        raise CheckpointError(f"its metadata must have schema, tensors and provenance; got {shown(sorted(document))}")
-    entries = {name: Entry.from_json(name, document["tensors"][name]) for name in sorted(document["tensors"])}
-    owners = Counter(part for name, entry in entries.items() for part in encodings.entry_parts(name, entry))
-    if twice := [part for part, owning in owners.items() if owning > 1]:
-        raise CheckpointError(f"tensor {shown(twice[0])} belongs to two names; the file is damaged")
-    container.expect_only(set(owners))
-    return Provenance.from_json(document["provenance"]), entries
-
-
-def _plain(name: str, tensor: object) -> torch.Tensor:
-    if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_meta:
-        raise CheckpointError(f"{shown(name)} is sparse, on meta or extra state; only dense tensors can be stored")
-    if tensor.dtype not in _STORABLE:
-        raise CheckpointError(f"{shown(name)} has dtype {tensor.dtype}, which cannot be stored; convert it first")
-    return tensor.detach().cpu().contiguous()
-
-
-def _check_mask(tensors: Mapping[str, torch.Tensor], mask: Mask) -> None:
-    for name, kept in mask.items():
-        if name not in tensors:
-            raise CheckpointError(f"the mask has {shown(name)}, which the checkpoint has not")
-        shape = tuple(tensors[name].shape)
-        if tuple(kept.shape) != shape:
-            raise CheckpointError(f"the mask's {shown(name)} has shape {tuple(kept.shape)}, the checkpoint's {shape}")
-        if revived := int((any_bit_set(tensors[name]) & ~kept).sum()):
-            raise CheckpointError(
-                f"{revived} pruned weights of {shown(name)} are not exactly 0; use SparseCheckpoint.of"
+    with open_checkpoint(path) as reader:
+        return SizeReport(
+            tuple(
+                SizeRow.of(name, entry, reader.read(name), reader.stored_bytes(name))
+                for name, entry in reader.entries.items()
             )
-
-
-def _check_names(tensors: Mapping[str, torch.Tensor], mask: Mask) -> None:
-    # Whatever the encoding will be: whether a checkpoint can be saved must not hang on how sparse it is.
-    taken = Counter([*(name for name in tensors if name not in mask), "__metadata__"])
-    taken.update(part for name in mask for part in (name, *bitmask.parts(name)))
-    if twice := sorted(name for name, times in taken.items() if times > 1):
-        raise CheckpointError(
-            f"two tensors would be stored under the name {shown(twice[0])}: a pruned P.weight takes P.shape, "
-            "P.compressed, P.bitmask and P.row_offsets; rename one"
         )

@@ -117,7 +117,9 @@ def _graph(path: Path) -> dict[str, Any]:
     return {"kind": "ONNX graph", "file_bytes": path.stat().st_size, "tensors": rows, "facts": facts}
 
 
-def _provenance(provenance: Provenance) -> dict[str, Any]:
+def _provenance(provenance: Provenance | None) -> dict[str, Any]:
+    if provenance is None:
+        return {}
     return {
         "architecture": provenance.architecture,
         "method": provenance.method,

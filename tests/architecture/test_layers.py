@@ -43,6 +43,7 @@ OWNERS = {
     "onnx": {"graph"},
     "onnxscript": {"graph"},
     "safetensors": {"checkpoint"},
+    "zstandard": {"checkpoint"},
     "pydantic": {"config"},
     "psutil": {"profiling"},
     "PIL": {"data"},

@@ -32,7 +32,7 @@ def content(checkpoint: SparseCheckpoint) -> dict[str, Any]:
     return {
         "tensors": {name: bits(tensor) for name, tensor in checkpoint.tensors.items()},
         "mask": {name: bits(kept) for name, kept in checkpoint.mask.items()},
-        "provenance": checkpoint.provenance.to_json(),
+        "provenance": checkpoint.provenance and checkpoint.provenance.to_json(),
     }
 
 
@@ -64,6 +64,13 @@ def checkpoint_of_net(density: float = 0.25) -> SparseCheckpoint:
     """A small checkpoint that holds both encodings, a buffer and a scalar."""
     net, mask = pruned_net(density)
     return SparseCheckpoint.of(net, mask, PROVENANCE)
+
+
+def two_of_four(shape: tuple[int, ...] = (8, 16, 3, 3)) -> SparseCheckpoint:
+    """One weight of which the first two of every four input channels are kept."""
+    kept = (torch.arange(shape[1]) % 4 < 2).reshape(1, -1, *[1] * (len(shape) - 2)).expand(shape).contiguous()
+    weight = torch.where(kept, torch.arange(1.0, 1 + math.prod(shape)).reshape(shape), 0.0)
+    return SparseCheckpoint({"conv.weight": weight}, Mask({"conv.weight": kept}), PROVENANCE)
 
 
 @st.composite

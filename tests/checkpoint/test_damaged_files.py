@@ -28,7 +28,7 @@ from .checkpoint_cases import (
     with_document,
 )
 
-SOUND = checkpoint_of_net().to_bytes()
+SOUND = checkpoint_of_net().to_bytes("bitmask")
 
 
 def refusal(path: Path) -> str:
@@ -129,7 +129,7 @@ def test_torch_save_is_not_unpickled(tmp_path: Path) -> None:
         ("{}", "schema must be a number from 1 up; got None"),
         ('{"schema":true}', "schema must be a number from 1 up; got True"),
         ('{"schema":0}', "schema must be a number from 1 up; got 0"),
-        ('{"schema":2}', "newer ntksap-export (schema 2, this one reads up to 1); upgrade ntksap-export"),
+        ('{"schema":3}', "newer ntksap-export (schema 3, this one reads up to 2); upgrade ntksap-export"),
         ('{"schema":1}', "must have schema, tensors and provenance; got ['schema']"),
         ('{"schema":1,"tensors":[],"provenance":{}}', "must have schema, tensors and provenance"),
         ('{"schema":1,"tensors":{},"provenance":{},"more":1}', "must have schema, tensors and provenance"),
@@ -142,9 +142,13 @@ def test_metadata_that_cannot_be_used(tmp_path: Path, text: str, message: str) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"encoding": "csr"}, "unknown encoding 'csr' (known: dense, bitmask); upgrade ntksap-export"),
+        (
+            {"encoding": "csr"},
+            "unknown encoding 'csr' (known: dense, bitmask, planes, bitmask-zstd, n:m, gap); upgrade",
+        ),
         ({"encoding": ["dense"]}, "must be words"),
-        ({"encoding": "dense"}, "'classifier.bitmask' is not listed"),
+        ({"encoding": "dense"}, "'classifier.weight' is missing"),
+        ({"encoding": "gap"}, "'classifier.weight.packed' is missing"),
         ({"mask": "full"}, "must be one of bitmask; got 'full'"),
         ({"mask": 1}, "must be words"),
         ({"more": 1}, "must have encoding, shape and mask"),

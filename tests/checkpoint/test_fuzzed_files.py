@@ -14,9 +14,10 @@ from ntksap_export.checkpoint import SparseCheckpoint, describe
 from ntksap_export.checkpoint.container import METADATA_KEY
 from ntksap_export.errors import CheckpointError
 
-from .checkpoint_cases import UNHURRIED, checkpoint_of_net, content, document_of, joined, split
+from .checkpoint_cases import UNHURRIED, checkpoint_of_net, content, document_of, joined, split, two_of_four
 
-SOUND = checkpoint_of_net().to_bytes()
+SOUND = [checkpoint_of_net().to_bytes(encoding) for encoding in ("auto", "bitmask", "gap", "bitmask-zstd")]
+SOUND.append(two_of_four().to_bytes())
 
 
 def written(path: Path, raw: bytes) -> Path:
@@ -27,7 +28,7 @@ def written(path: Path, raw: bytes) -> Path:
 @UNHURRIED
 @given(data=st.data())
 def test_damage_is_told_or_harmless(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    damaged = bytearray(SOUND)
+    damaged = bytearray(data.draw(st.sampled_from(SOUND), label="file"))
     # Most of the file is header, so that flips fall on names, numbers and braces as well as on values.
     for _ in range(data.draw(st.integers(0, 3), label="flips")):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= data.draw(st.integers(1, 255))
@@ -42,7 +43,7 @@ def test_damage_is_told_or_harmless(tmp_path_factory: pytest.TempPathFactory, da
 def test_wrong_words_in_the_header_are_told_or_harmless(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    header, rest = split(SOUND)
+    header, rest = split(data.draw(st.sampled_from(SOUND), label="file"))
     values: st.SearchStrategy[Any] = st.one_of(
         st.none(), st.booleans(), st.integers(-(2**64), 2**64), st.text(max_size=3), st.just([])
     )

@@ -95,7 +95,7 @@ def weights(*pairs: tuple[Any, Any]) -> dict[str, Any]:
         ({"a": ("U8", [1, 1], b"\1")}, weights((["a"], [1, 8])), "a name and a shape"),
         ({}, {**weights(), "weights": {}}, "must be a list"),
         ({}, {**weights(), "provenance": []}, "provenance must be a JSON object"),
-        ({}, {**weights(), "schema": 2}, "upgrade ntksap-export"),
+        ({}, {**weights(), "schema": 3}, "upgrade ntksap-export"),
     ],
 )
 def test_contradictions_are_refused(tmp_path: Path, parts: Any, document: Any, message: str) -> None:
@@ -143,7 +143,7 @@ def test_newer_metadata_is_not_guessed_at(tmp_path: Path) -> None:
     document = document_of(split(path.read_bytes())[0])
     path.write_bytes(with_document(path.read_bytes(), {**document, "schema": 3}))
 
-    with pytest.raises(CheckpointError, match=r"newer ntksap-export \(schema 3, this one reads up to 1\)"):
+    with pytest.raises(CheckpointError, match=r"newer ntksap-export \(schema 3, this one reads up to 2\)"):
         load_mask(path)
 
 

@@ -49,5 +49,5 @@ def test_foreign_json_is_refused() -> None:
 def test_versions_name_the_libraries_that_make_the_bytes() -> None:
     versions = library_versions()
 
-    assert {"ntksap-export", "torch", "safetensors", "numpy"} == set(versions)
+    assert {"ntksap-export", "torch", "safetensors", "numpy", "zstandard"} == set(versions)
     assert all(versions.values())

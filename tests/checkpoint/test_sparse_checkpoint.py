@@ -12,6 +12,7 @@ from safetensors import safe_open
 from torch import nn
 
 from ntksap_export.checkpoint import SparseCheckpoint, describe
+from ntksap_export.checkpoint.encodings import ENCODINGS
 from ntksap_export.errors import CheckpointError
 from ntksap_export.masks import Mask
 
@@ -57,16 +58,16 @@ def test_bytes_do_not_depend_on_order(checkpoint: SparseCheckpoint) -> None:
     assert {checkpoint.to_bytes()} == {reordered(checkpoint, order).to_bytes() for _ in range(3)}
 
 
+@pytest.mark.parametrize("encoding", ["auto", *ENCODINGS])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
-def test_special_values_survive(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_special_values_survive(tmp_path: Path, dtype: torch.dtype, encoding: str) -> None:
     values = [[0.0, -0.0, float("nan"), float("inf"), -float("inf"), 1.5, 0.0, 0.0] + [0.0] * 56]
     mask = [[True] * 7 + [False] * 57]
     checkpoint = tensor_of(values, mask, dtype)
-    checkpoint.save(tmp_path / "model.safetensors")
+    checkpoint.save(tmp_path / "model.safetensors", encoding)
 
     loaded = SparseCheckpoint.load(tmp_path / "model.safetensors")
 
-    assert loaded.size_report().rows[0].encoding == "bitmask"
     assert bits(checkpoint.tensors["fc.weight"]) == bits(loaded.tensors["fc.weight"])
     assert mask == loaded.mask["fc.weight"].tolist()
 
@@ -137,7 +138,8 @@ def test_bare_linear_layer_is_stored_by_its_whole_name(tmp_path: Path) -> None:
     loaded = SparseCheckpoint.load(tmp_path / "linear")
 
     assert content(checkpoint) == content(loaded)
-    assert "weight.bitmask" in split(checkpoint.to_bytes())[0]
+    assert "weight.bitmask" in split(checkpoint.to_bytes("bitmask"))[0]
+    assert "weight.packed" in split(checkpoint.to_bytes())[0]
 
 
 def test_all_of_a_models_state_is_in_the_file(tmp_path: Path) -> None:
@@ -148,9 +150,8 @@ def test_all_of_a_models_state_is_in_the_file(tmp_path: Path) -> None:
         names, metadata = set(file.keys()), file.metadata()
 
     assert {
-        *(f"{layer}.{part}" for layer in ("stem", "classifier") for part in ("shape", "compressed", "bitmask")),
-        "stem.row_offsets",
-        "classifier.row_offsets",
+        "stem.weight.packed",
+        "classifier.weight.packed",
         "classifier.bias",
         "norm.weight",
         "norm.bias",
@@ -181,6 +182,11 @@ def test_name_that_collides_is_refused_however_dense(clash: str, density: float)
 
     with pytest.raises(CheckpointError, match=f"under the name '{clash}'"):
         SparseCheckpoint.of(net, mask, PROVENANCE)
+
+
+def test_name_of_a_packed_tensor_is_taken_whether_or_not_it_is_packed() -> None:
+    with pytest.raises(CheckpointError, match=r"under the name 'a\.packed'"):
+        SparseCheckpoint({"a": torch.ones(1), "a.packed": torch.ones(1)}, Mask({}), PROVENANCE)
 
 
 def test_two_weights_of_one_prefix_are_refused() -> None:

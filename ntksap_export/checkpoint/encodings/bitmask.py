@@ -21,7 +21,7 @@ import torch
 
 from ntksap_export.checkpoint.bits import matrix_shape, pack, packed_shape, patterns, row_counts, unpack
 from ntksap_export.checkpoint.container import Container, shown
-from ntksap_export.checkpoint.encodings.encoding import Decoded, Encoded, Entry
+from ntksap_export.checkpoint.encodings.encoding import Decoded, Encoded, Entry, Subject
 from ntksap_export.errors import CheckpointError
 
 
@@ -31,23 +31,17 @@ def parts(name: str) -> tuple[str, ...]:
     return f"{prefix}.shape", f"{prefix}.compressed", f"{prefix}.bitmask", f"{prefix}.row_offsets"
 
 
-def cost_bytes(tensor: torch.Tensor, kept: torch.Tensor | None) -> int | None:
-    """The four parts together, or None for what is not pruned."""
+def encode(subject: Subject) -> Encoded | None:
+    """Gather the kept values and pack the mask; None for what is not pruned."""
+    tensor, kept = subject.tensor, subject.kept
     if kept is None:
         return None
-    rows, row_bytes = packed_shape(tuple(tensor.shape))
-    return 16 + int(kept.sum()) * tensor.dtype.itemsize + rows * row_bytes + 8 * rows
-
-
-def encode(name: str, tensor: torch.Tensor, kept: torch.Tensor | None) -> Encoded:
-    """Gather the kept values and pack the mask."""
-    assert kept is not None
-    values = torch.from_numpy(patterns(tensor)[kept.view(-1).numpy()]).view(tensor.dtype)
+    values = torch.from_numpy(patterns(tensor)[subject.stored]).view(tensor.dtype)
     packed = pack(kept)
-    matrix = torch.tensor(matrix_shape(tuple(tensor.shape)), dtype=torch.int64)
+    matrix = torch.tensor(matrix_shape(subject.shape), dtype=torch.int64)
     offsets = torch.from_numpy(_row_offsets(row_counts(packed)))
-    arranged = dict(zip(parts(name), (matrix, values, packed, offsets), strict=True))
-    return Encoded(Entry("bitmask", tuple(tensor.shape), "bitmask"), arranged)
+    arranged = dict(zip(parts(subject.name), (matrix, values, packed, offsets), strict=True))
+    return Encoded(Entry("bitmask", subject.shape, "bitmask"), arranged)
 
 
 def decode(name: str, entry: Entry, container: Container) -> Decoded:

@@ -10,7 +10,7 @@ import torch
 
 from ntksap_export.checkpoint.bits import any_bit_set
 from ntksap_export.checkpoint.container import Container
-from ntksap_export.checkpoint.encodings.encoding import Decoded, Encoded, Entry
+from ntksap_export.checkpoint.encodings.encoding import Decoded, Encoded, Entry, Subject
 
 
 def parts(name: str) -> tuple[str, ...]:
@@ -18,17 +18,12 @@ def parts(name: str) -> tuple[str, ...]:
     return (name,)
 
 
-def cost_bytes(tensor: torch.Tensor, kept: torch.Tensor | None) -> int | None:
-    """All elements, or None where the values do not tell the mask."""
-    if kept is None or bool(kept.all()) or torch.equal(any_bit_set(tensor), kept):
-        return tensor.nbytes
-    return None
-
-
-def encode(name: str, tensor: torch.Tensor, kept: torch.Tensor | None) -> Encoded:
-    """The tensor itself; its memory is shared, not copied."""
-    mask = "none" if kept is None else "full" if bool(kept.all()) else "nonzero"
-    return Encoded(Entry("dense", tuple(tensor.shape), mask), {name: tensor})
+def encode(subject: Subject) -> Encoded | None:
+    """The tensor itself, its memory shared and not copied; None where the values do not tell the mask."""
+    mask = _mask_word(subject)
+    if mask is None:
+        return None
+    return Encoded(Entry("dense", subject.shape, mask), {subject.name: subject.tensor})
 
 
 def decode(name: str, entry: Entry, container: Container) -> Decoded:
@@ -44,3 +39,11 @@ def decode(name: str, entry: Entry, container: Container) -> Decoded:
         return Decoded(tensor, None)
     kept = torch.ones(entry.shape, dtype=torch.bool) if entry.mask == "full" else any_bit_set(tensor)
     return Decoded(tensor, kept)
+
+
+def _mask_word(subject: Subject) -> str | None:
+    if subject.kept is None:
+        return "none"
+    if subject.count == subject.total:
+        return "full"
+    return "nonzero" if torch.equal(any_bit_set(subject.tensor), subject.kept) else None

@@ -2,14 +2,73 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any, Final, Protocol
 
+import numpy as np
 import torch
 
-from ntksap_export.checkpoint.container import Container, shape_from_json, shown
+from ntksap_export.atomic import canonical_json
+from ntksap_export.checkpoint.bits import any_bit_set, patterns
+from ntksap_export.checkpoint.container import MAX_ELEMENTS, Container, shape_from_json, shown
+from ntksap_export.checkpoint.encodings.streams import Bytes, squeezed
+from ntksap_export.checkpoint.encodings.values import Bools, split
 from ntksap_export.errors import CheckpointError
+
+_MOST_FILLED: Final = 0.9  # above this share of others, zeros of what is not pruned are stored like the rest
+_HEADER_LINE: Final = 60  # bytes of a tensor's line in the header, beside its name
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How a packed tensor lies in its bytes.
+
+    Attributes:
+        dtype: of the values, as safetensors names it.
+        kept: values that are stored.
+        positions_bytes: length of the raw stream of positions.
+        stored_bytes: lengths in the file: of the stream of positions, then of each byte plane, lowest first.
+        group: (n, m) where the encoding is n:m.
+    """
+
+    dtype: str
+    kept: int
+    positions_bytes: int
+    stored_bytes: tuple[int, ...]
+    group: tuple[int, int] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in an entry."""
+        told: dict[str, Any] = {
+            "dtype": self.dtype,
+            "kept": self.kept,
+            "raw": self.positions_bytes,
+            "bytes": list(self.stored_bytes),
+        }
+        return told if self.group is None else {**told, "group": list(self.group)}
+
+    @classmethod
+    def from_json(cls, name: str, value: Mapping[str, Any]) -> Packing:
+        """From an entry.
+
+        Raises:
+            CheckpointError: a number is missing, negative, no number, or larger than any file.
+        """
+        dtype, sizes, group = value.get("dtype"), value.get("bytes"), value.get("group")
+        counts = [value.get("kept"), value.get("raw"), *(sizes if isinstance(sizes, list) else [None])]
+        counts += [] if group is None else group if isinstance(group, list) and len(group) == 2 else [None]
+        if not isinstance(dtype, str) or not all(type(count) is int and 0 <= count <= MAX_ELEMENTS for count in counts):
+            raise CheckpointError(
+                f"the entry of {shown(name)} must have dtype, kept, raw and bytes; got {shown(value)}"
+            )
+        return cls(dtype, value["kept"], value["raw"], tuple(value["bytes"]), None if group is None else tuple(group))
+
+
+_PLAIN_KEYS: Final = {"encoding", "shape", "mask"}
+_PACKING_KEYS: Final = {"dtype", "kept", "raw", "bytes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +79,29 @@ class Entry:
         encoding: a key of `ENCODINGS`.
         shape: the tensor's true shape; the file may hold a flattened one.
         mask: where its mask is: `none` (it is not pruned), `full` (all kept), `nonzero` (kept where any bit
-            of the value is set), or `bitmask` (stored beside it).
+            of the value is set), `bitmask` (stored beside it), or `stored` (the positions of what is packed).
+        packing: of the packed encodings.
     """
 
     encoding: str
     shape: tuple[int, ...]
     mask: str
+    packing: Packing | None = None
+
+    @property
+    def numel(self) -> int:
+        """Elements of the tensor."""
+        return math.prod(self.shape)
+
+    @property
+    def implied(self) -> bool:
+        """Whether it need not be written: a tensor as it is, not pruned."""
+        return self.encoding == "dense" and self.mask == "none"
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the metadata."""
-        return {"encoding": self.encoding, "shape": list(self.shape), "mask": self.mask}
+        plain = {"encoding": self.encoding, "shape": list(self.shape), "mask": self.mask}
+        return plain if self.packing is None else {**plain, **self.packing.to_json()}
 
     @classmethod
     def from_json(cls, name: str, value: Any) -> Entry:
@@ -42,11 +114,13 @@ class Entry:
         Raises:
             CheckpointError: a key is missing, unknown, or of another type.
         """
-        if not isinstance(value, dict) or set(value) != {"encoding", "shape", "mask"}:
+        keys = set(value) - {"group"} if isinstance(value, dict) else set()
+        if keys not in (_PLAIN_KEYS, _PLAIN_KEYS | _PACKING_KEYS):
             raise CheckpointError(f"the entry of {shown(name)} must have encoding, shape and mask; got {shown(value)}")
         if not isinstance(value["encoding"], str) or not isinstance(value["mask"], str):
             raise CheckpointError(f"encoding and mask of {shown(name)} must be words; got {shown(value)}")
-        return cls(value["encoding"], shape_from_json(value["shape"]), value["mask"])
+        packing = Packing.from_json(name, value) if keys != _PLAIN_KEYS else None
+        return cls(value["encoding"], shape_from_json(value["shape"]), value["mask"], packing)
 
     def check_mask(self, name: str, *known: str) -> None:
         """Check that the mask is one of `known`.
@@ -61,6 +135,42 @@ class Entry:
             )
 
 
+class Subject:
+    """One tensor to be encoded; what several encodings need of it is worked out once, when first asked for."""
+
+    def __init__(self, name: str, tensor: torch.Tensor, kept: torch.Tensor | None) -> None:
+        """Args: a tensor on the CPU, contiguous, all bits 0 where not kept; `kept` None where it is not pruned."""
+        self.name = name
+        self.tensor = tensor
+        self.kept = kept
+        self.shape = tuple(tensor.shape)
+        self.total = tensor.numel()
+
+    @property
+    def packable(self) -> bool:
+        """Whether the packed encodings take it at all."""
+        return self.total > 0 and self.tensor.dtype != torch.bool
+
+    @cached_property
+    def stored(self) -> Bools:
+        """What a sparse encoding stores, flat: the kept weights; of what is not pruned, all that is not +0, or all."""
+        if self.kept is not None:
+            return self.kept.reshape(-1).numpy()
+        filled = any_bit_set(self.tensor).reshape(-1).numpy()
+        return filled if np.count_nonzero(filled) <= _MOST_FILLED * self.total else np.ones(self.total, dtype=np.bool_)
+
+    @cached_property
+    def count(self) -> int:
+        """How many it stores."""
+        return int(np.count_nonzero(self.stored))
+
+    @cached_property
+    def planes(self) -> list[Bytes]:
+        """Byte planes of what is stored, each as short as it gets."""
+        kept = None if self.count == self.total else self.stored
+        return [squeezed(plane) for plane in split(patterns(self.tensor), kept)]
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """One tensor, ready to be written."""
@@ -73,6 +183,12 @@ class Encoded:
         """Bytes the values take in the file."""
         return sum(part.nbytes for part in self.parts.values())
 
+    @property
+    def cost_bytes(self) -> int:
+        """About what it adds to the file: its values, and its lines in header and metadata."""
+        text = 0 if self.entry.implied else len(canonical_json(self.entry.to_json()))
+        return self.nbytes + text + sum(2 * len(part) + _HEADER_LINE for part in self.parts)
+
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
@@ -83,16 +199,13 @@ class Decoded:
 
 
 class Encoding(Protocol):
-    """The functions each encoding's module has. Tensors are contiguous, on the CPU, and 0 where not kept."""
+    """The functions each encoding has. Tensors are contiguous, on the CPU, and 0 where not kept."""
 
     def parts(self, name: str) -> tuple[str, ...]:
         """Names of the file's tensors that hold `name`."""
 
-    def cost_bytes(self, tensor: torch.Tensor, kept: torch.Tensor | None) -> int | None:
-        """Bytes it would take; None where it would lose something."""
-
-    def encode(self, name: str, tensor: torch.Tensor, kept: torch.Tensor | None) -> Encoded:
-        """Arrange the tensor for the file; only asked where `cost_bytes` is a number."""
+    def encode(self, subject: Subject) -> Encoded | None:
+        """Arrange the tensor for the file; None where this encoding would lose something or does not apply."""
 
     def decode(self, name: str, entry: Entry, container: Container) -> Decoded:
         """Read it back, bit for bit. CheckpointError where the file contradicts itself."""

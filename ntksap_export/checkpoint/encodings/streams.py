@@ -1,0 +1,59 @@
+"""Byte streams as they lie in the file: a zstandard frame where that is shorter, else the bytes themselves.
+
+Which of the two follows from the lengths alone: a stored length equal to the raw one means raw. Level 1, because the
+streams are coded symbol by symbol already and hold nothing for a search to find: higher levels come out longer here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from ntksap_export.errors import CheckpointError
+
+Bytes = npt.NDArray[np.uint8]
+LEVEL: Final = 1
+
+
+def squeezed(raw: Bytes) -> Bytes:
+    """The shorter of `raw` and its zstandard frame; `raw` itself where both are as long.
+
+    Args:
+        raw: contiguous.
+    """
+    if raw.size == 0:
+        return raw
+    compressor = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True, write_checksum=False)
+    frame = np.frombuffer(compressor.compress(raw.data), dtype=np.uint8)
+    return frame if frame.size < raw.size else raw
+
+
+def expanded(stored: Bytes, raw_bytes: int, what: str) -> Bytes:
+    """The raw stream of `raw_bytes`; not a byte of memory is taken before the frame itself says the same length.
+
+    Args:
+        stored: as it lies in the file.
+        raw_bytes: its length, from the metadata.
+        what: the stream, for a message.
+
+    Raises:
+        CheckpointError: it is longer than its raw form, no zstandard frame, damaged, or of another length.
+    """
+    if stored.size == raw_bytes:
+        return stored
+    if stored.size > raw_bytes:
+        raise CheckpointError(f"{what} takes {stored.size} bytes for {raw_bytes}; the file is damaged")
+    frame: Any = np.ascontiguousarray(stored).data
+    try:
+        found = zstandard.get_frame_parameters(frame)
+        if (found.content_size, found.dict_id) != (raw_bytes, 0):
+            raise CheckpointError(f"{what} must expand to {raw_bytes} bytes; its frame says {found.content_size}")
+        raw = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise CheckpointError(f"{what} is no sound zstandard frame ({error}); the file is damaged") from error
+    if len(raw) != raw_bytes:
+        raise CheckpointError(f"{what} must expand to {raw_bytes} bytes; got {len(raw)}")
+    return np.frombuffer(raw, dtype=np.uint8)

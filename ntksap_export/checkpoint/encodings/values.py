@@ -1,0 +1,69 @@
+"""Values as byte planes: all lowest bytes in a row, then all second ones, and so on up to the sign and exponent.
+
+Weights are spread evenly over mantissas and bunched in exponents: the planes of the mantissa stay as they are, that of
+the exponent shrinks to about a third, and no bit is lost. Work goes piece by piece, in memory that fits the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ntksap_export.checkpoint.encodings.streams import Bytes
+
+Bools = npt.NDArray[np.bool_]
+PIECE: Final = 1 << 20  # elements
+
+
+def split(values: npt.NDArray[Any], kept: Bools | None) -> list[Bytes]:
+    """Byte planes of the kept values.
+
+    Args:
+        values: integers, flat; bit patterns of a tensor.
+        kept: which of them, or None for all.
+
+    Returns:
+        As many as a value has bytes, lowest byte first; each of one byte per kept value.
+    """
+    size = values.dtype.itemsize
+    count = values.size if kept is None else int(np.count_nonzero(kept))
+    planes = [np.empty(count, dtype=np.uint8) for _ in range(size)]
+    for start, stop, places in _pieces(values.size, kept):
+        chosen = values[places] if kept is None else values[places.start : places.stop][np.flatnonzero(kept[places])]
+        columns = chosen.astype(chosen.dtype.newbyteorder("<"), copy=False).view(np.uint8).reshape(-1, size)
+        for index, plane in enumerate(planes):
+            plane[start:stop] = columns[:, index]
+    return planes
+
+
+def merge(planes: list[Bytes], values: npt.NDArray[Any], kept: Bools | None) -> None:
+    """The opposite of `split`: write the planes' values into `values`, in place, where kept; leave the rest.
+
+    Args:
+        planes: lowest byte first.
+        values: integers, flat, as wide as there are planes.
+        kept: where, as many as a plane has bytes; None for everywhere.
+    """
+    size = values.dtype.itemsize
+    for start, stop, places in _pieces(values.size, kept):
+        columns = np.empty((stop - start, size), dtype=np.uint8)
+        for index, plane in enumerate(planes):
+            columns[:, index] = plane[start:stop]
+        found = columns.view(values.dtype.newbyteorder("<")).reshape(-1)
+        if kept is None:
+            values[places] = found
+        else:
+            values[places][np.flatnonzero(kept[places])] = found
+
+
+def _pieces(total: int, kept: Bools | None) -> Iterator[tuple[int, int, slice]]:
+    """For each piece of the elements: from where to where in the planes, and its slice of the elements."""
+    done = 0
+    for start in range(0, total, PIECE):
+        places = slice(start, min(start + PIECE, total))
+        count = places.stop - start if kept is None else int(np.count_nonzero(kept[places]))
+        yield done, done + count, places
+        done += count

@@ -1,0 +1,118 @@
+"""A checkpoint in several files: `NAME.index.json`, as transformers writes it, says which file holds what.
+
+    {"metadata": {"total_size": bytes}, "weight_map": {tensor of a file: the file's name}}
+
+The index is the checkpoint: files are named by their content, so that a new one never overwrites what an old index
+still points to, and they count from the moment that the index takes its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ntksap_export import atomic
+from ntksap_export.checkpoint.container import shown
+from ntksap_export.errors import CheckpointError
+
+_SUFFIX: Final = ".index.json"
+_MOST_INDEX_BYTES: Final = 100_000_000  # as safetensors allows a header
+
+
+def index_of(path: Path) -> Path:
+    """Where the index of the checkpoint `path` stands."""
+    return path if path.name.endswith(_SUFFIX) else path.with_name(path.name + _SUFFIX)
+
+
+def is_sharded(path: Path) -> bool:
+    """Whether `path` is an index, or has one and is no file itself."""
+    return path.name.endswith(_SUFFIX) or (not path.exists() and index_of(path).is_file())
+
+
+def read_index(path: Path) -> dict[str, str]:
+    """Which file, by its plain name, holds which tensor.
+
+    Raises:
+        CheckpointError: it is missing, too large, no index, or names a file elsewhere.
+    """
+    try:
+        if path.stat().st_size > _MOST_INDEX_BYTES:
+            raise CheckpointError(f"is larger than {_MOST_INDEX_BYTES:,} bytes; no index is")
+        found: Any = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError((error.strerror or str(error)).lower()) from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError("is no JSON; write the checkpoint again") from error
+    files = found.get("weight_map") if isinstance(found, dict) else None
+    if not isinstance(files, dict) or not files or not all(isinstance(name, str) for name in files.values()):
+        raise CheckpointError(f"must have a weight_map of tensors to files; got {shown(found)}")
+    for name in files.values():
+        if name != Path(name).name or name in ("", ".", ".."):
+            raise CheckpointError(f"names the file {shown(name)}; files must lie beside the index")
+    return files
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A finished file that has no name yet, and the bytes of each of its tensors."""
+
+    file: Path
+    sizes: Mapping[str, int]
+
+
+def place(file: Path, path: Path) -> None:
+    """Give a finished file its name; what a checkpoint of several files left there is removed after it.
+
+    Args:
+        file: in the directory of `path`.
+        path: of the checkpoint.
+    """
+    before = _own_files(path)
+    _rename(file, path)
+    index_of(path).unlink(missing_ok=True)
+    _remove(path, before)
+
+
+def place_shards(path: Path, shards: Sequence[Shard]) -> None:
+    """Give finished files their names, then put the index in its place, and only then remove what it replaces.
+
+    Args:
+        path: of the checkpoint, as if it were one file.
+        shards: in the directory of `path`.
+    """
+    before = _own_files(path)
+    digest = hashlib.sha256()
+    for shard in shards:
+        with shard.file.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    count = len(shards)
+    names = [f"{path.stem}-{digest.hexdigest()[:8]}-{i:05d}-of-{count:05d}{path.suffix}" for i in range(1, count + 1)]
+    for shard, name in zip(shards, names, strict=True):
+        _rename(shard.file, path.with_name(name))
+    weight_map = {part: name for shard, name in zip(shards, names, strict=True) for part in shard.sizes}
+    total = sum(sum(shard.sizes.values()) for shard in shards)
+    atomic.write_json(index_of(path), {"metadata": {"total_size": total}, "weight_map": weight_map})
+    path.unlink(missing_ok=True)
+    _remove(path, before - set(names))
+
+
+def _rename(file: Path, path: Path) -> None:
+    with atomic.replacing(path) as beside:
+        file.replace(beside)
+
+
+def _own_files(path: Path) -> set[str]:
+    """Files of the index at hand that bear this checkpoint's name; none where there is no sound index."""
+    try:
+        return {name for name in read_index(index_of(path)).values() if name.startswith(f"{path.stem}-")}
+    except CheckpointError:
+        return set()
+
+
+def _remove(path: Path, names: set[str]) -> None:
+    for name in names:
+        path.with_name(name).unlink(missing_ok=True)
