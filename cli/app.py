@@ -13,7 +13,7 @@ import traceback
 import typer
 
 from ntksap_export.cli import options
-from ntksap_export.cli.commands import chain, export, inspect, listing, profile, prune, report, train
+from ntksap_export.cli.commands import chain, convert, export, inspect, listing, profile, prune, report, train
 from ntksap_export.errors import (
     BUG_EXIT_CODE,
     INTERRUPTED_EXIT_CODE,
@@ -40,6 +40,7 @@ app.command("train")(train.train)
 app.command("export")(export.export)
 app.command("profile")(profile.profile)
 app.command("report")(report.report)
+app.command("convert")(convert.convert)
 app.command("inspect")(inspect.inspect)
 app.command("list")(listing.list_)
 

@@ -31,6 +31,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, sort_keys=True))
 
 
+def print_json_line(value: Any) -> None:
+    """One result of several for a pipeline: a line of JSON on standard output, as soon as it is known."""
+    print(json.dumps(value, sort_keys=True), flush=True)
+
+
 class Lines:
     """A `Progress` without a terminal: a line every ten seconds, whichever task it is about."""
 

@@ -182,6 +182,17 @@ def inspect_text(result: dict[str, Any]) -> str:
     )
 
 
+def converted_text(row: dict[str, Any]) -> str:
+    """One file that `ntksap convert` has done, or found done."""
+    if row["status"] == "unchanged":
+        return f"{row['output']}: unchanged, nothing to do"
+    sparsity = "" if row["sparsity"] is None else f", sparsity {row['sparsity']:.2%}"
+    return (
+        f"{row['input']} -> {row['output']}: {row['from']} to {row['to']}, {row['bytes_in'] / 1e6:.3f} MB to "
+        f"{row['bytes_out'] / 1e6:.3f} MB{sparsity}"
+    )
+
+
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], sides: str) -> list[str]:
     """Rows of text in columns; `sides` has `<` or `>` for each column."""
     table = [tuple(header), *(tuple(row) for row in rows)]

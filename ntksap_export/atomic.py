@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import os
 import shutil
@@ -51,6 +53,45 @@ def write_json(path: Path, value: Any) -> None:
 def canonical_json(value: Any) -> str:
     """The one JSON text of `value`: sorted keys, no spaces, ASCII. Equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def sync_tree(path: Path) -> None:
+    """Have a file, or every file of a folder, on the disk and not only on its way there."""
+    if path.is_dir():
+        for inner in path.iterdir():
+            sync_tree(inner)
+        _sync_directory(path)
+        return
+    with path.open("rb+") as handle:
+        os.fsync(handle.fileno())
+
+
+def replace(staged: Path, target: Path) -> None:
+    """Put a synced file or folder in the place of `target`; there is no moment without the one or the other.
+
+    A folder that stood there is afterwards at `staged`.
+
+    Raises:
+        OSError: a file and a folder cannot take each other's place, or are on two file systems.
+    """
+    if staged.is_dir() and target.is_dir():
+        _exchange(staged, target)
+    else:
+        staged.replace(target)
+    _sync_directory(target.parent)
+
+
+def _exchange(first: Path, second: Path) -> None:
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is not None and call(here, os.fsencode(first), here, os.fsencode(second), swap) == 0:
+        return
+    if call is not None and (code := ctypes.get_errno()) not in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        raise OSError(code, os.strerror(code), str(second))
+    aside = first.with_name(f"{first.name}.old")  # this file system cannot exchange: for a moment there is neither
+    second.rename(aside)
+    first.rename(second)
+    aside.rename(first)
 
 
 def remove_leftovers(directory: Path) -> None:

@@ -32,6 +32,7 @@ FLOORS = {
     "progress": 0,
     "ranges": 0,
     "recipes": 0,
+    "sizes": 0,
     "models": 0,
 }
 OWNERS = {

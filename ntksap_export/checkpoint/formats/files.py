@@ -1,0 +1,120 @@
+"""What the formats share: a name before every fault, indexes of sharded files, what a safetensors file is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from safetensors import SafetensorError, safe_open
+
+from ntksap_export.checkpoint.container import METADATA_KEY, shown
+from ntksap_export.errors import CheckpointError
+
+INDEX_SUFFIX: Final = ".index.json"
+_LARGEST_JSON: Final = 2**28  # bytes; an index of a million tensors has 2**27
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the file's name before every CheckpointError of the block that lacks it."""
+    try:
+        yield
+    except CheckpointError as error:
+        if str(path) in str(error):
+            raise
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, short enough for a message."""
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
+
+
+def head(path: Path, count: int = 8) -> bytes:
+    """The first bytes of a regular file; none of anything else."""
+    try:
+        if not path.is_file():
+            return b""
+        with path.open("rb") as handle:
+            return handle.read(count)
+    except OSError:
+        return b""
+
+
+def safetensors_metadata(path: Path) -> dict[str, str] | None:
+    """The metadata of a sound safetensors file, and None of anything else."""
+    if len(head(path)) < 8:
+        return None
+    try:
+        with safe_open(path, framework="pt") as handle:
+            return dict(handle.metadata() or {})
+    except (SafetensorError, OSError):
+        return None
+
+
+def is_ours(path: Path) -> bool:
+    """Whether the file is a safetensors file of this package: a checkpoint, a shard of one, or a mask."""
+    return METADATA_KEY in (safetensors_metadata(path) or {})
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object out of a file.
+
+    Raises:
+        CheckpointError: it is missing, too large for what it should be, or no JSON object.
+    """
+    with naming(path):
+        try:
+            if path.stat().st_size > _LARGEST_JSON:
+                raise CheckpointError(f"is larger than {_LARGEST_JSON} bytes; is it JSON?")
+            value = json.loads(path.read_bytes())
+        except OSError as error:
+            raise CheckpointError((error.strerror or str(error)).lower()) from error
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"is not JSON: {first_line(error)}") from error
+        if not isinstance(value, dict):
+            raise CheckpointError(f"must hold a JSON object; got {shown(value)}")
+        return value
+
+
+def is_index(path: Path) -> bool:
+    """Whether the file is an index of shards."""
+    if head(path, 64).lstrip()[:1] != b"{":
+        return False
+    try:
+        return isinstance(read_json(path).get("weight_map"), dict)
+    except CheckpointError:
+        return False
+
+
+def read_index(path: Path) -> dict[str, Path]:
+    """Tensor -> the file that has it, of a Hugging Face index.
+
+    Raises:
+        CheckpointError: it is no index, or names a file outside its directory or one that is missing.
+    """
+    with naming(path):
+        weight_map = read_json(path).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise CheckpointError("must have a weight_map of names and files")
+        places = {}
+        for name, file in weight_map.items():
+            if not isinstance(file, str) or Path(file).name != file or file in ("", "..") or "\0" in file:
+                raise CheckpointError(f"the file of {shown(name)} must be a plain name beside it; got {shown(file)}")
+            places[name] = path.with_name(file)
+        for shard in sorted(set(places.values())):
+            if not shard.is_file():
+                raise CheckpointError(f"its shard {shown(shard.name)} is missing; fetch it too")
+        return places
+
+
+def is_mask_file(path: Path) -> bool:
+    """Whether it is a mask.safetensors of this package."""
+    try:
+        document = json.loads((safetensors_metadata(path) or {}).get(METADATA_KEY, "null"))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and document.get("kind") == "mask"

@@ -1,0 +1,103 @@
+"""What is converted from and to: the formats of `checkpoint`, and ONNX graphs, which another room knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ntksap_export.checkpoint import formats
+from ntksap_export.checkpoint.formats import compressed_tensors, dense, npz, ours, torch_file
+from ntksap_export.checkpoint.provenance import Provenance
+from ntksap_export.checkpoint.source import Source
+from ntksap_export.errors import ConfigError
+from ntksap_export.pipeline.convert.options import ConvertOptions
+
+GRAPH: Final = "onnx"
+Write = Callable[[Path, Source, Provenance | None, ConvertOptions], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Something that a checkpoint is written as.
+
+    Attributes:
+        format: what it is recognised as afterwards.
+        keeps_masks: whether masks come back, or their zeros alone.
+        write: path beside the output, source, provenance, options -> None.
+    """
+
+    format: str
+    keeps_masks: bool
+    write: Write
+
+
+def _ours(path: Path, source: Source, provenance: Provenance | None, options: ConvertOptions) -> None:
+    ours.write(path, source, provenance, encoding=options.encoding)
+
+
+def _dense(path: Path, source: Source, provenance: Provenance | None, options: ConvertOptions) -> None:  # noqa: ARG001
+    dense.write(path, source, provenance)
+
+
+def _torch(path: Path, source: Source, provenance: Provenance | None, options: ConvertOptions) -> None:  # noqa: ARG001
+    torch_file.write(path, source, provenance)
+
+
+def _torch_prune(path: Path, source: Source, provenance: Provenance | None, options: ConvertOptions) -> None:  # noqa: ARG001
+    torch_file.write(path, source, provenance, masks=True)
+
+
+def _compressed(path: Path, source: Source, provenance: Provenance | None, options: ConvertOptions) -> None:
+    compressed_tensors.write(path, source, provenance, two_four=options.sparse_24)
+
+
+def _npz(path: Path, source: Source, provenance: Provenance | None, options: ConvertOptions) -> None:  # noqa: ARG001
+    npz.write(path, source, provenance)
+
+
+TARGETS: Final[Mapping[str, Target]] = {
+    "ntksap": Target("ntksap", True, _ours),
+    "safetensors": Target("safetensors", False, _dense),
+    "torch": Target("torch", False, _torch),
+    "torch-prune": Target("torch", True, _torch_prune),
+    "compressed-tensors": Target("compressed-tensors", True, _compressed),
+    "npz": Target("npz", True, _npz),
+}
+
+
+def kind_of(path: Path) -> str | None:
+    """A key of `FORMATS`, or `onnx`; None for what is neither."""
+    if (found := formats.format_of(path)) is not None:
+        return found
+    return GRAPH if path.is_file() and path.suffix == ".onnx" else None
+
+
+def pieces(path: Path, kind: str) -> tuple[Path, ...]:
+    """The files that hold what is at `path`."""
+    return (path,) if kind == GRAPH else formats.pieces(path, kind)
+
+
+@contextmanager
+def open_kind(path: Path, kind: str) -> Iterator[Source]:
+    """Open a checkpoint, or the weights of a graph.
+
+    Raises:
+        CheckpointError: it is damaged.
+        ExportError: the graph is damaged.
+    """
+    with formats.FORMATS[kind].open_source(path) as source:
+        yield source
+
+
+def target_of(to: str) -> Target:
+    """How `to` is written.
+
+    Raises:
+        ConfigError: it is a graph, which no checkpoint becomes.
+    """
+    if to not in TARGETS:
+        raise ConfigError(f"a checkpoint holds weights and no graph, so it cannot become {to}; use `ntksap export`")
+    return TARGETS[to]
