@@ -182,12 +182,15 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
     if density is not None:
         if values.get("sparsity") is not None:
             raise ConfigError("give --sparsity or --density, not both")
-        if not isinstance(density, int | float) or not 0 < density <= 1:
+        if isinstance(density, bool) or not isinstance(density, int | float) or not 0 < density <= 1:
             raise ConfigError(f"density must be in (0, 1]; got {density}. It is the share of weights that stays")
         values["sparsity"] = 1.0 - float(density)
     for key in values:
         if key not in RunConfig.model_fields:
             raise ConfigError(_unknown_key(key))
+        if isinstance(values[key], bool) and RunConfig.model_fields[key].annotation is not bool:
+            # pydantic would take it for 1 or 0.
+            raise ConfigError(f"{flag_name(key)}: takes no {str(values[key]).lower()}; leave it out for the default")
     try:
         config = RunConfig(**values)
     except ValidationError as error:
@@ -206,6 +209,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"--config: no such file '{path}'") from None
+    except OSError as error:
+        raise ConfigError(f"--config '{path}' cannot be read: {error.strerror}; name a TOML file") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"--config '{path}' is not TOML: {error}") from None
     values, _ = parse_toml(text, f"--config '{path}'")
@@ -232,6 +237,8 @@ def parse_toml(text: str, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
         name = key.replace("-", "_")
         if name not in RunConfig.model_fields and name != "density":
             raise ConfigError(f"{where}: {_unknown_key(key)}")
+        if name in values:
+            raise ConfigError(f"{where} has '{flag_name(name)}' twice, with - and with _; leave one of them away")
         values[name] = value
     return values, about
 
@@ -274,6 +281,8 @@ def _first_problem(error: ValidationError) -> str:
     where = flag_name(str(problem["loc"][0])) if problem["loc"] else "configuration"
     if problem["type"] == "value_error":  # a sentence of our own, which says what it got
         return f"{where}: {problem['ctx']['error']}"
+    if problem["type"] == "missing" and len(problem["loc"]) > 1:  # in a tuple
+        return f"{where}: too few values; got {problem['input']!r}"
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{where}: {message}; got {problem['input']!r}"
 
@@ -287,6 +296,8 @@ def _check_together(config: RunConfig) -> None:
         raise ConfigError("give both --mean and --std, or neither")
     if config.std is not None and min(config.std) <= 0:
         raise ConfigError(f"std must be above 0; got {config.std}")
+    if config.mean is not None and not all(0 <= value <= 1 for value in config.mean):
+        raise ConfigError(f"mean is on the scale where white is 1; got {config.mean}. Divide it and --std by 255")
     if any(not 0 < at < 1 for at in config.milestones):
         raise ConfigError(f"milestones are shares of the epochs, in (0, 1); got {config.milestones}")
     if config.rescale_init and config.weights is not None:

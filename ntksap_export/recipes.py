@@ -41,6 +41,8 @@ def text(name: str) -> str:
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=2, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
+        if name.endswith(".toml"):
+            hint = "a file of your own goes to --config; "
         raise ConfigError(f"unknown recipe '{name}'; {hint}`ntksap list recipes` shows all")
     return (_HOME / f"{name}.toml").read_text(encoding="utf-8")
 

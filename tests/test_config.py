@@ -54,7 +54,7 @@ def test_density_is_another_name_for_the_rest() -> None:
     assert 0.75 == made(density=0.25, sparsity=None).sparsity
 
 
-@pytest.mark.parametrize("density", [0, -0.5, 1.5, 10, float("nan"), "half"])
+@pytest.mark.parametrize("density", [0, -0.5, 1.5, 10, True, float("nan"), "half"])
 def test_a_density_outside_its_range_is_refused(density: object) -> None:
     with pytest.raises(ConfigError, match=rf"density must be in \(0, 1\]; got {density}\. It is the share .* stays"):
         made(density=density)
@@ -97,6 +97,13 @@ def test_density_and_sparsity_together_are_refused() -> None:
         ({"mean": (0.5, 0.5, 0.5)}, "give both --mean and --std, or neither"),
         ({"std": (0.5, 0.5, 0.5)}, "give both --mean and --std, or neither"),
         ({"mean": (0, 0, 0), "std": (1, 0, 1)}, "std must be above 0; got (1.0, 0.0, 1.0)"),
+        ({"mean": (0.5, 0.5), "std": (1, 1, 1)}, "mean: too few values; got (0.5, 0.5)"),
+        (
+            {"mean": (124, 117, 104), "std": (58, 57, 57)},
+            "mean is on the scale where white is 1; got (124.0, 117.0, 104.0). Divide it and --std by 255",
+        ),
+        ({"epochs": True}, "epochs: takes no true; leave it out for the default"),
+        ({"lr": False}, "lr: takes no false; leave it out for the default"),
         ({"milestones": (0.5, 1.0)}, "milestones are shares of the epochs, in (0, 1); got (0.5, 1.0)"),
         (
             {"rescale_init": True, "weights": "w.pt"},
@@ -187,6 +194,16 @@ def test_toml_that_is_not_utf_8_or_not_there_is_refused(tmp_path: Path) -> None:
         read_toml(latin)
     with pytest.raises(ConfigError, match=r"--config: no such file '.*missing\.toml'"):
         read_toml(tmp_path / "missing.toml")
+
+
+def test_a_folder_is_no_toml(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--config '.*' cannot be read: Is a directory; name a TOML file"):
+        read_toml(tmp_path)
+
+
+def test_one_key_in_both_spellings_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"run.toml' has 'batch-size' twice, with - and with _; leave one"):
+        read_toml(toml(tmp_path, "batch-size = 32\nbatch_size = 64\n"))
 
 
 def test_a_table_in_toml_is_an_unknown_key(tmp_path: Path) -> None:

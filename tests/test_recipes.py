@@ -143,6 +143,8 @@ def test_an_unknown_name_suggests_near_ones() -> None:
         ConfigError, match=r"unknown recipe 'ntksap-cifar1O'; did you mean ntksap-cifar10.*list recipes"
     ):
         recipes.read("ntksap-cifar1O")
+    with pytest.raises(ConfigError, match=r"unknown recipe 'my\.toml'; a file of your own goes to --config; `ntksap"):
+        recipes.text("my.toml")
     with pytest.raises(ConfigError, match=r"unknown recipe '\.\./secret'; `ntksap list recipes` shows all"):
         recipes.text("../secret")
 

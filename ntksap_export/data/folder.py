@@ -75,7 +75,10 @@ def read_imagenet(root: Path) -> Index:
 
 
 def _class_folders(split: Path) -> tuple[str, ...]:
-    return tuple(sorted(entry.name for entry in split.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
+    entries = [entry for entry in split.iterdir() if not entry.name.startswith(".")]
+    if lost := sorted(str(entry) for entry in entries if not entry.exists()):
+        raise DataError(f"links that lead nowhere: {some(lost)}; mount what they name, or remove them")
+    return tuple(sorted(entry.name for entry in entries if entry.is_dir()))
 
 
 def _list_split(split: Path, classes: tuple[str, ...]) -> FolderFiles:

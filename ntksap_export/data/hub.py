@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ntksap_export.data.files import Index, Labels
+from ntksap_export.data.spec import MAX_CLASSES
 from ntksap_export.errors import DataError
 from ntksap_export.optional import load
 
@@ -154,11 +155,28 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _index(root: Path, train: list[Path], val: list[Path]) -> Index:
     columns = _columns(train[0])
+    for path in (*train[1:], *val):
+        _check_alike(path, _columns(path), train[0], columns)
     train_files, val_files = _files(train, columns), _files(val, columns)
     classes = columns.classes
     if classes is None:
-        classes = tuple(str(label) for label in range(int(train_files.labels.max(initial=-1)) + 1))
+        largest = int(train_files.labels.max(initial=-1))
+        if largest >= MAX_CLASSES:
+            raise DataError(f"'{root}' has label {largest}; labels are class numbers from 0 on: number the classes")
+        classes = tuple(str(label) for label in range(largest + 1))
     return Index(root.resolve().name, classes, train_files, val_files)
+
+
+def _check_alike(path: Path, columns: _Columns, first: Path, wanted: _Columns) -> None:
+    """Labels of one file must mean in another what they mean there; a file may leave the names out."""
+    for what, name in (("images", "image"), ("labels", "label")):
+        got, want = getattr(columns, name), getattr(wanted, name)
+        if got != want:
+            raise DataError(f"the column of {what} is '{got}' in '{path}' and '{want}' in '{first}'; call it '{want}'")
+    if columns.classes not in (None, wanted.classes):
+        raise DataError(
+            f"'{path}' names or orders its classes otherwise than '{first}'; write both with the same names"
+        )
 
 
 def _files(paths: list[Path], columns: _Columns) -> ArrowFiles:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,10 @@ import numpy.typing as npt
 
 from ntksap_export.data.braces import expand
 from ntksap_export.data.files import Index, Labels, some
+from ntksap_export.data.spec import MAX_CLASSES
 from ntksap_export.errors import DataError
 
 _IMAGES = frozenset({"jpg", "jpeg", "png", "webp"})
-_MAX_CLASSES = 1_000_000  # a label beyond this is a mistake, and would make that many class names
 _BLOCK = 512  # bytes; tar's unit
 
 
@@ -144,7 +145,7 @@ def _class_names(path: Path) -> tuple[str, ...] | None:
         names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     except UnicodeDecodeError as error:
         raise DataError(f"'{path}' is not UTF-8 ({error.reason}); write one class name a line") from error
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(f"'{path}' names '{twice[0]}' twice; every class needs a name of its own")
     return names
@@ -154,7 +155,7 @@ def _list_split(shards: list[Path], classes: tuple[str, ...] | None) -> ShardFil
     names: list[str] = []
     places: list[tuple[int, int, int]] = []
     labels: list[int] = []
-    limit = _MAX_CLASSES if classes is None else len(classes)
+    limit = MAX_CLASSES if classes is None else len(classes)
     for number, shard in enumerate(shards):
         for member, label in _read_shard(shard, limit):
             names.append(member.name)

@@ -11,6 +11,7 @@ from ntksap_export.data.augmentation import AUGMENTS, Augmentation
 from ntksap_export.errors import ConfigError, DataError
 
 SMALL_SIDE = 96  # pixels; images up to this side keep their own size, and may live decoded in memory
+MAX_CLASSES = 1_000_000  # a label beyond this is a mistake, and would make that many class names
 LARGE_SIDE = 224  # pixels; the default side for everything else
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -12,7 +12,7 @@ import pickle
 import pickletools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -71,27 +71,63 @@ def _empty_array(kind: object, *_: object) -> _Array:
     return _Array()
 
 
-def _to_bytes(text: object, encoding: object) -> bytes:
-    """How Python 3 writes bytes for Python 2."""
-    if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
-        raise pickle.UnpicklingError("a text in an unknown encoding")
-    return text.encode("latin1")
-
-
 _STAND_INS: Final[Mapping[tuple[str, str], Callable[..., object]]] = {
     ("numpy.core.multiarray", "_reconstruct"): _empty_array,
     ("numpy._core.multiarray", "_reconstruct"): _empty_array,
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Kind,
-    ("_codecs", "encode"): _to_bytes,
 }
+_SET_ITEM: Final[Callable[..., None]] = pickle._Unpickler.dispatch[pickle.SETITEM[0]]
+_SET_ITEMS: Final[Callable[..., None]] = pickle._Unpickler.dispatch[pickle.SETITEMS[0]]
 
 
-class _Reader(pickle.Unpickler):
+class _Reader(pickle._Unpickler):
+    """The reader in Python, not the one in C: here what each instruction does can be looked at.
+
+    Args:
+        content: of the file.
+    """
+
+    stack: list[Any]
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content), encoding="bytes")
+        self._left = len(content)
+
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return self._to_bytes
         if (module, name) not in _STAND_INS:
             raise pickle.UnpicklingError(f"asks for {module}.{name}")
         return _STAND_INS[module, name]
+
+    def _to_bytes(self, text: object, encoding: object) -> bytes:
+        """How Python 3 writes bytes for Python 2; a text that is remembered could be made into bytes without end."""
+        if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
+            raise pickle.UnpicklingError("a text in an unknown encoding")
+        self._left -= len(text)
+        if self._left < 0:
+            raise pickle.UnpicklingError("more bytes than the file has")
+        return text.encode("latin1")
+
+    def _set_item(self) -> None:
+        self._check_keys(self.stack[-2:-1])
+        _SET_ITEM(self)
+
+    def _set_items(self) -> None:
+        self._check_keys(self.stack[::2])
+        _SET_ITEMS(self)
+
+    def _check_keys(self, keys: list[object]) -> None:
+        """Of nested tuples the hash can take forever, or the whole C stack."""
+        if not all(isinstance(key, str | bytes) for key in keys):
+            raise pickle.UnpicklingError("a key that is no text")
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: _set_items,
+    }
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
@@ -106,7 +142,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
     content = path.read_bytes()
     try:
         _look_through(content)
-        value = _Reader(io.BytesIO(content), encoding="bytes").load()
+        value = _Reader(content).load()
         if not isinstance(value, dict):
             raise pickle.UnpicklingError("no dict")
         return {_text(key): item.value if isinstance(item, _Array) else item for key, item in value.items()}
@@ -116,13 +152,10 @@ def read_pickle(path: Path) -> dict[str, Any]:
 
 
 def _look_through(content: bytes) -> None:
-    for instruction, argument, _ in pickletools.genops(content):
+    for instruction, _, _ in pickletools.genops(content):
         if instruction.name not in _INSTRUCTIONS:
             raise pickle.UnpicklingError(f"the instruction {instruction.name}")
-        # Unpickling makes room for as many remembered values as the largest number says.
-        if instruction.name == "LONG_BINPUT" and isinstance(argument, int) and argument > len(content):
-            raise pickle.UnpicklingError(f"a memory of {argument} values")
 
 
-def _text(key: object) -> str:
-    return key.decode("ascii") if isinstance(key, bytes) else str(key)
+def _text(key: str | bytes) -> str:
+    return key.decode("ascii") if isinstance(key, bytes) else key

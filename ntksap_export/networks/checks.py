@@ -62,6 +62,9 @@ def _check_parameters(name: str, model: nn.Module) -> None:
 
 def _check_same(name: str, model: nn.Module, again: nn.Module) -> None:
     first, second = model.state_dict(), again.state_dict()
+    for key, tensor in first.items():
+        if isinstance(tensor, torch.Tensor) and bool(tensor.isnan().any()):  # not the same as itself
+            raise ConfigError(f"model '{name}': '{key}' holds NaN at its initialization; fill every weight")
     if {id(parameter) for parameter in model.parameters()} & {id(parameter) for parameter in again.parameters()}:
         raise ConfigError(f"model '{name}' must return a new network each time; got parameters that it returned before")
     for key, tensor in first.items():

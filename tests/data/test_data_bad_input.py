@@ -49,6 +49,14 @@ def test_folder_without_validation(make_folder: Make) -> None:
     assert f"'{root}' has train/ but no val/ or test/; put held-out images in val/CLASS/" == refusal(root)
 
 
+def test_a_class_that_is_a_link_to_nowhere(make_folder: Make) -> None:
+    root = make_folder()
+    (root / "train" / "eel").symlink_to(root / "unmounted")
+
+    expected = f"links that lead nowhere: '{root / 'train' / 'eel'}'; mount what they name, or remove them"
+    assert expected == refusal(root)
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_empty_class_folder(make_folder: Make, split: str) -> None:
     root = make_folder()

@@ -129,6 +129,13 @@ def test_sample_with_two_images(make_shards: Make, write_tar: Make, png: Callabl
     assert expected == refusal(root)
 
 
+@pytest.mark.timeout(20)
+def test_many_classes_are_looked_through_once(make_shards: Make) -> None:
+    root = make_shards(classes="\n".join(map(str, range(100_000))))
+
+    assert "' has classes without training images: " in refusal(root)
+
+
 def test_class_named_twice(make_shards: Make) -> None:
     root = make_shards(classes="cat\ndog\ncat\n")
 

@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face on disk, written here as `datasets` writes them: save_to_disk and parquet."""
+"""Data sets of Hugging Face on disk, read."""
 
 from __future__ import annotations
 
@@ -18,48 +18,7 @@ from ntksap_export.errors import UnavailableError
 from tests.support.refusals import refusal
 
 from .cases import jpeg, same
-
-arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra `hf`)")
-parquet = importlib.import_module("pyarrow.parquet")
-Features = dict[str, dict[str, Any]]
-
-FEATURES: Features = {
-    "image": {"_type": "Image"},
-    "label": {"names": ["cat", "dog", "eel"], "_type": "ClassLabel"},
-}
-
-
-def table(count: int, seed: int = 0, side: int = 16, features: Features | None = FEATURES) -> Any:
-    images = [{"bytes": jpeg(seed + i, (side, side), "PNG"), "path": f"{i}.png"} for i in range(count)]
-    metadata = None if features is None else {"huggingface": json.dumps({"info": {"features": features}})}
-    kind = arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())])
-    schema = arrow.schema([("image", kind), ("label", arrow.int64())], metadata=metadata)
-    return arrow.table({"image": images, "label": [i % 3 for i in range(count)]}, schema=schema)
-
-
-def write_saved(root: Path, splits: dict[str, list[Any]]) -> Path:
-    for split, parts in splits.items():
-        (root / split).mkdir(parents=True)
-        names = [f"data-{number:05d}-of-{len(parts):05d}.arrow" for number in range(len(parts))]
-        for name, part in zip(names, parts, strict=True):
-            with arrow.ipc.new_stream(str(root / split / name), part.schema) as writer:
-                writer.write_table(part, max_chunksize=4)
-        state = {"_data_files": [{"filename": name} for name in names], "_fingerprint": "f", "_split": None}
-        (root / split / "state.json").write_text(json.dumps(state))
-        (root / split / "dataset_info.json").write_text("{}")
-    (root / "dataset_dict.json").write_text(json.dumps({"splits": list(splits)}))
-    return root
-
-
-def saved(root: Path) -> Path:
-    return write_saved(root, {"train": [table(9), table(6, 9)], "test": [table(3, 90)]})
-
-
-def written(root: Path, train: Any, val: Any, held_out: str = "test") -> Path:
-    root.mkdir(parents=True)
-    for name, part in (("train", train), (held_out, val)):
-        parquet.write_table(part, root / f"{name}-00000-of-00001.parquet", row_group_size=4)
-    return root
+from .hub_cases import FEATURES, Features, arrow, saved, table, write_saved, written
 
 
 @pytest.fixture(params=["saved", "parquet", "parquet in data"])
@@ -200,6 +159,28 @@ def test_an_image_that_is_only_a_path(tmp_path: Path) -> None:
     where = f"{root}/train-00000-of-00001.parquet: row 4"
     expected = "cannot be decoded (it has no bytes here, only a path or nothing); replace it or take it out"
     assert f"image '{where}' {expected}" == refusal(root)
+
+
+def test_files_that_disagree_on_their_classes(tmp_path: Path) -> None:
+    swapped = {**FEATURES, "label": {"names": ["dog", "cat", "eel"], "_type": "ClassLabel"}}
+    root = written(tmp_path / "pets", table(6), table(3, features=swapped))
+
+    assert "orders its classes otherwise than" in refusal(root)
+    assert 3 == len(open_data(str(written(tmp_path / "more", table(6), table(3, features=None)))).val)
+
+
+def test_labels_that_are_no_class_numbers(tmp_path: Path) -> None:
+    part = table(2, features=None).set_column(1, "label", arrow.array([0, 10**15], arrow.int64()))
+    root = written(tmp_path / "pets", part, table(3, features=None))
+
+    expected = f"'{root}' has label {10**15}; labels are class numbers from 0 on: number the classes"
+    assert expected == refusal(root)
+
+
+def test_files_that_disagree_on_their_columns(tmp_path: Path) -> None:
+    root = written(tmp_path / "pets", table(6), table(3, features=None).rename_columns(["img", "label"]))
+
+    assert refusal(root).startswith(f"the column of images is 'img' in '{root}/test-00000")
 
 
 @pytest.mark.parametrize("name", ["dataset_dict.json", "train/state.json"])

@@ -79,6 +79,7 @@ def test_what_the_module_prints_goes_to_standard_error(nets: str, capsys: pytest
         ("frozen", "'conv1.weight' is frozen; leave requires_grad on"),
         ("nothing_to_prune", "has no Conv2d and no Linear, so nothing to prune"),
         ("other_each_time", "is not the same each time it is built: 'fc.bias' differs"),
+        ("not_filled", "'fc.bias' holds NaN at its initialization; fill every weight"),
         ("same_object", "must return a new network each time"),
         ("Pair", "must answer a tensor of logits; got tuple in train mode"),
         ("Whole", r"must answer \(2, 10\) for 2 images and 10 classes; got \(1, 10\)"),

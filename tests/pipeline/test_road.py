@@ -60,11 +60,11 @@ def test_bare_onnxruntime_reaches_the_accuracy_of_metrics_json(finished_run: Pat
 def test_checkpoint_opens_with_safetensors_alone_and_has_the_mask(finished_run: Path) -> None:
     mask, _ = load_mask(finished_run / "mask.safetensors")
     with safe_open(finished_run / "model.safetensors", "pt") as file:
-        names = set(file.keys())
-        values = file.get_tensor("layer3.2.conv2.compressed")
+        packed = file.get_tensor("layer3.2.conv2.weight.packed")
+        entry = json.loads(file.metadata()["ntksap"])["tensors"]["layer3.2.conv2.weight"]
 
-    assert "layer3.2.conv2.bitmask" in names
-    assert len(values) == int(mask["layer3.2.conv2.weight"].sum())
+    assert entry["kept"] == int(mask["layer3.2.conv2.weight"].sum())
+    assert sum(entry["bytes"]) == len(packed) < 4 * entry["kept"] + mask["layer3.2.conv2.weight"].numel() // 8
 
 
 def test_pruned_weights_are_zero_in_checkpoint_and_graph(finished_run: Path) -> None:
