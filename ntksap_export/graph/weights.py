@@ -51,8 +51,10 @@ class Weights:
         self._path = path
         self._dense = {item.name: item for item in proto.graph.initializer}
         self._sparse = {item.values.name: item for item in proto.graph.sparse_initializer}
-        count = len(proto.graph.initializer) + len(proto.graph.sparse_initializer)
-        if len(self._dense.keys() | self._sparse.keys()) != count:
+        names = self._dense.keys() | self._sparse.keys()
+        if not all(isinstance(name, str) for name in names):  # protobuf gives bytes where it is no text
+            raise CheckpointError(f"{path}: the name of an initializer is no UTF-8; the file is damaged")
+        if len(names) != len(proto.graph.initializer) + len(proto.graph.sparse_initializer):
             raise CheckpointError(f"{path}: two initializers have one name; the file is damaged")
 
     def names(self) -> tuple[str, ...]:

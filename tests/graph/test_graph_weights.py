@@ -406,3 +406,22 @@ def test_weights_of_the_tiny_graph() -> None:
 
     assert None is found.provenance
     assert initializer(parse(), "w").tolist() == found.read("w")[0].tolist()
+
+
+@settings(deadline=None)
+@given(place=st.integers(0, 2**16), byte=st.integers(0, 255))
+def test_a_changed_byte_gives_tensors_or_one_error(
+    tmp_path_factory: pytest.TempPathFactory, place: int, byte: int
+) -> None:
+    folder = tmp_path_factory.mktemp("graph")
+    sparsify(saved(folder / "dense.onnx", wide(sparse_weight())), folder / "a.onnx")
+    raw = bytearray((folder / "a.onnx").read_bytes())
+    raw[place % len(raw)] = byte
+    (folder / "a.onnx").write_bytes(raw)
+    for work in (content, lambda path: densify(path, folder / "new.onnx")):
+        try:
+            found = work(folder / "a.onnx")
+        except CheckpointError as error:
+            assert "\n" not in str(error)
+        else:
+            assert isinstance(found, dict | tuple)
