@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,14 +87,13 @@ def write(path: Path, source: Source, provenance: Provenance | None, *, two_four
     shapes: dict[str, tuple[int, ...]] = {}
     kept = total = 0
     for name in source.names():
-        value = source.read(name)
-        parts, stored = _planned(name, layout, value)
+        parts, stored, shape = _planned(name, layout, source.read(name))
         if clash := sorted(parts.keys() & specs.keys() | parts.keys() & {"__metadata__"}):
             raise CheckpointError(f"two tensors would be stored under the name {shown(clash[0])}; rename one")
         specs.update(parts)
-        if value.kept is not None:
-            shapes[name] = tuple(value.tensor.shape)
-            kept, total = kept + stored, total + value.kept.numel()
+        if shape is not None:
+            shapes[name] = shape
+            kept, total = kept + stored, total + math.prod(shape)
     path.mkdir(parents=True)
     # transformers loads no file that does not say so
     write_safetensors(path / WEIGHTS_FILE, specs, _parts(source, layout), {"format": "pt"})
@@ -184,15 +184,15 @@ def _prefixes(parts: set[str], layout: str, shapes: Mapping[str, object]) -> dic
     return names
 
 
-def _planned(name: str, layout: str, value: Decoded) -> tuple[dict[str, Spec], int]:
-    # The parts of one tensor, and how many of its values are stored.
+def _planned(name: str, layout: str, value: Decoded) -> tuple[dict[str, Spec], int, tuple[int, ...] | None]:
+    # The parts of one tensor, how many of its values are stored, and its shape where it is pruned.
     dtype, shape = value.tensor.dtype, tuple(value.tensor.shape)
     if dtype not in _STORABLE:
         raise CheckpointError(f"{shown(name)} has dtype {dtype_name(dtype)}, which cannot be stored; convert it first")
     if value.kept is None:
         if bitmask_parts.prefix_of(name, layout) is not None:
             raise CheckpointError(f"{shown(name)} would be taken for a part of a pruned tensor there; rename it")
-        return {name: Spec(dtype, shape)}, 0
+        return {name: Spec(dtype, shape)}, 0, None
     stored = _stored_shape(shape, layout)
     if layout == BITMASK_24 and (stored[-1] % 4 or not bitmask_parts.is_two_four(value.kept)):
         raise CheckpointError(
@@ -200,7 +200,7 @@ def _planned(name: str, layout: str, value: Decoded) -> tuple[dict[str, Spec], i
             f"write {BITMASK}, which holds any mask"
         )
     kept = int(value.kept.sum())
-    return bitmask_parts.part_specs(_prefix(name), layout, dtype, stored, kept), kept
+    return bitmask_parts.part_specs(_prefix(name), layout, dtype, stored, kept), kept, shape
 
 
 def _parts(source: Source, layout: str) -> Iterator[tuple[str, torch.Tensor]]:

@@ -78,14 +78,15 @@ def write(path: Path, source: Source, provenance: Provenance | None) -> None:  #
         CheckpointError: a dtype that safetensors has no code for.
         OSError: the disk is full.
     """
-    specs = {}
-    for name in source.names():
-        tensor = source.read(name).tensor
-        if tensor.dtype not in CODES or name == "__metadata__":
-            raise CheckpointError(f"tensor {shown(name)} of {tensor.dtype} cannot be in a safetensors file; convert it")
-        specs[name] = Spec(tensor.dtype, tuple(tensor.shape))
+    specs = {name: _spec(name, source.read(name).tensor) for name in source.names()}
     parts = ((name, source.read(name).tensor.contiguous()) for name in source.names())
     write_safetensors(path, specs, parts, {"format": "pt"})  # transformers loads no file that does not say so
+
+
+def _spec(name: str, tensor: torch.Tensor) -> Spec:
+    if tensor.dtype not in CODES or name == "__metadata__":
+        raise CheckpointError(f"tensor {shown(name)} of {tensor.dtype} cannot be in a safetensors file; convert it")
+    return Spec(tensor.dtype, tuple(tensor.shape))
 
 
 def raw_bytes(tensor: torch.Tensor) -> memoryview:

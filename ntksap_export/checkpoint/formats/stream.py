@@ -62,4 +62,5 @@ def write_safetensors(
             if tensor.numel():
                 file.seek(8 + len(text) + places[part])
                 file.write(patterns(tensor).data)
+            del tensor  # before the next one is made
     assert not missing, missing

@@ -45,8 +45,8 @@ def matches(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(Path(name).name == "data.pkl" for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return True  # broken; reading it says how
+    except Exception:  # a broken archive trips zipfile in many ways
+        return True  # reading it says how
 
 
 @contextmanager
@@ -100,14 +100,16 @@ def state_dict(path: Path) -> Mapping[str, torch.Tensor]:
     Raises:
         CheckpointError: it is broken, or holds something else than named tensors.
     """
-    mapped = zipfile.is_zipfile(path)
-    if mapped:
-        _check_archive(path)
     try:
+        mapped = zipfile.is_zipfile(path)
+        if mapped:
+            _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an odd protocol, or of TorchScript: what follows decides
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # a broken archive or pickle trips the reader in many ways
+    except CheckpointError:
+        raise
+    except Exception as error:  # a broken archive or pickle trips the readers in many ways
         raise CheckpointError(f"weights '{path}' {_why_not(str(error))}") from error
     return _named_tensors(path, content)
 
