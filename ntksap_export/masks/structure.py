@@ -1,6 +1,7 @@
 """Which pattern a mask follows, found from the mask alone.
 
     full, empty    everything kept, nothing kept
+    channel        everything kept but whole channels
     n:m            no m weights next to each other keep more than n: `along` the input channels at each kernel position,
                    as `patterns.NofM` has it, or along the row of a weight seen as a matrix (out, the rest)
     unstructured   neither
@@ -11,7 +12,8 @@ every group does), and G groups,
 
     q**G < 1e-6 (1e-3),   q = sum over i <= n of C(m, i) d**i (1 - d)**(m - i)
 
-and of several n:m the one with the smallest q**G is named. Channels that keep nothing are counted whatever the pattern.
+and of several n:m the one with the smallest q**G is named. Output channels that keep nothing are left out of it;
+they and such input channels are counted whatever the pattern.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class Structure:
     """What was found in one mask of two or more axes, (out, in, *kernel).
 
     Attributes:
-        pattern: `full`, `empty`, `unstructured`, or an n:m such as `2:4`.
+        pattern: `full`, `empty`, `channel`, `unstructured`, or an n:m such as `2:4`.
         along: `input channels` or `rows`, of an n:m; else None.
         outputs: output channels.
         empty_outputs: those of them that keep nothing.
@@ -60,7 +62,11 @@ def find_structure(kept: torch.Tensor) -> Structure | None:
         return None
     rows = kept.reshape(*kept.shape[:2], -1)  # (out, in, positions)
     living_outputs, living_inputs = rows.flatten(1).any(1), rows.any(2).any(0)
-    pattern, along = _pattern(kept)
+    alive, living = int(kept.sum()), int(living_outputs.sum()) * int(living_inputs.sum()) * rows.shape[2]
+    if alive in (0, living):
+        pattern, along = ("full" if alive == kept.numel() else "channel" if alive else "empty"), None
+    else:
+        pattern, along = _pattern(kept[living_outputs])
     return Structure(
         pattern=pattern,
         along=along,
@@ -72,9 +78,6 @@ def find_structure(kept: torch.Tensor) -> Structure | None:
 
 
 def _pattern(kept: torch.Tensor) -> tuple[str, str | None]:
-    alive, total = int(kept.sum()), kept.numel()
-    if alive in (0, total):
-        return ("full" if alive else "empty"), None
     views = {INPUTS: kept.movedim(1, -1)}  # (out, *kernel, in)
     if kept[0, 0].numel() > 1:
         views[ROWS] = kept.flatten(1)
@@ -82,7 +85,7 @@ def _pattern(kept: torch.Tensor) -> tuple[str, str | None]:
     for along, view in views.items():
         for m in range(2, min(_LARGEST_GROUP, view.shape[-1]) + 1):
             if view.shape[-1] % m == 0:
-                n, chance = _grouped(view, m, alive / total)
+                n, chance = _grouped(view, m, int(kept.sum()) / kept.numel())
                 best = min(best, (chance, f"{n}:{m}", along), key=lambda found: found[0])
     return best[1:]
 

@@ -64,7 +64,7 @@ def test_each_format_is_described(tmp_path: Path, kind: str) -> None:
     )
     assert 1 - 96 / 256 == row["sparsity"]
     structure = row["structure"]
-    assert ("2:4", "input channels", 16, 4, 16, 0) == tuple(structure.values())
+    assert ("2:4", "input channels", 16, 4, 16, 4) == tuple(structure.values())
     assert (MASKED[kind] if MASKED.get(kind) else row["encoding"]) == row["encoding"]
     assert None is rows["a.bias"]["structure"]
     assert "0.6250" == found["facts"]["sparsity"]
