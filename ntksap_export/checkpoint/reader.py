@@ -14,7 +14,7 @@ from ntksap_export.checkpoint import encodings
 from ntksap_export.checkpoint.container import Container, naming, open_container, shown
 from ntksap_export.checkpoint.encodings import Decoded, Entry
 from ntksap_export.checkpoint.provenance import Provenance
-from ntksap_export.checkpoint.shards import index_of, is_sharded, read_index
+from ntksap_export.checkpoint.shards import Index, index_of, is_sharded, read_index
 from ntksap_export.errors import CheckpointError
 
 
@@ -84,11 +84,11 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Iterator[CheckpointReader]:
             files = [_opened(where, stack, sharded=False)]
         else:
             with naming(index_of(where)):
-                weight_map = read_index(index_of(where))
-            shards = [where.with_name(name) for name in sorted(set(weight_map.values()))]
+                index = read_index(index_of(where))
+            shards = [where.with_name(name) for name in sorted(set(index.files.values()))]
             files = [_opened(shard, stack, sharded=True) for shard in shards]
             with naming(index_of(where)):
-                _check_shards(files, weight_map)
+                _check_shards(files, index)
         with naming(files[0].path):
             told = files[0].container.document["provenance"]
             provenance = None if told is None else Provenance.from_json(told)
@@ -124,9 +124,10 @@ def _entries(container: Container, sharded: bool) -> dict[str, Entry]:
     return {**plain, **listed}
 
 
-def _check_shards(files: Sequence[_File], weight_map: Mapping[str, str]) -> None:
+def _check_shards(files: Sequence[_File], index: Index) -> None:
     found = [(part, file.path.name) for file in files for part in file.container.specs]
-    if len(found) != len(weight_map) or dict(found) != weight_map:
+    total = sum(spec.nbytes for file in files for spec in file.container.specs.values())
+    if len(found) != len(index.files) or dict(found) != index.files or total != index.total_bytes:
         raise CheckpointError("its weight_map is not what the files hold; write the checkpoint again")
     owners = Counter(name for file in files for name in file.entries)
     if twice := sorted(name for name, owning in owners.items() if owning > 1):

@@ -33,8 +33,16 @@ def is_sharded(path: Path) -> bool:
     return path.name.endswith(_SUFFIX) or (not path.exists() and index_of(path).is_file())
 
 
-def read_index(path: Path) -> dict[str, str]:
-    """Which file, by its plain name, holds which tensor.
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Which file, by its plain name, holds which tensor, and the bytes of all tensors together."""
+
+    files: Mapping[str, str]
+    total_bytes: object
+
+
+def read_index(path: Path) -> Index:
+    """The index at `path`.
 
     Raises:
         CheckpointError: it is missing, too large, no index, or names a file elsewhere.
@@ -53,7 +61,8 @@ def read_index(path: Path) -> dict[str, str]:
     for name in files.values():
         if name != Path(name).name or name in ("", ".", ".."):
             raise CheckpointError(f"names the file {shown(name)}; files must lie beside the index")
-    return files
+    told = found.get("metadata")
+    return Index(files, told.get("total_size") if isinstance(told, dict) else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +117,7 @@ def _rename(file: Path, path: Path) -> None:
 def _own_files(path: Path) -> set[str]:
     """Files of the index at hand that bear this checkpoint's name; none where there is no sound index."""
     try:
-        return {name for name in read_index(index_of(path)).values() if name.startswith(f"{path.stem}-")}
+        return {name for name in read_index(index_of(path)).files.values() if name.startswith(f"{path.stem}-")}
     except CheckpointError:
         return set()
 

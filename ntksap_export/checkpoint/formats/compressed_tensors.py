@@ -22,11 +22,11 @@ import torch
 
 from ntksap_export import atomic
 from ntksap_export.checkpoint.bits import matrix_shape
-from ntksap_export.checkpoint.container import DTYPES, Container, Spec, dtype_name, shape_from_json, shown
+from ntksap_export.checkpoint.container import DTYPES, Container, Spec, dtype_name, naming, shape_from_json, shown
 from ntksap_export.checkpoint.encodings import Decoded
 from ntksap_export.checkpoint.formats import bitmask_parts
 from ntksap_export.checkpoint.formats.bitmask_parts import BITMASK, BITMASK_24, PARTS
-from ntksap_export.checkpoint.formats.files import naming, read_json
+from ntksap_export.checkpoint.formats.files import read_json
 from ntksap_export.checkpoint.formats.folder import WEIGHTS_FILE, open_parts
 from ntksap_export.checkpoint.formats.stream import write_safetensors
 from ntksap_export.checkpoint.provenance import Provenance

@@ -13,14 +13,7 @@ from pathlib import Path
 import torch
 
 from ntksap_export.checkpoint.container import Spec, shown
-from ntksap_export.checkpoint.formats.files import (
-    first_line,
-    is_index,
-    is_ours,
-    naming,
-    read_index,
-    safetensors_metadata,
-)
+from ntksap_export.checkpoint.formats.files import first_line, is_index, is_ours, read_index, safetensors_metadata
 from ntksap_export.checkpoint.formats.folder import open_handles
 from ntksap_export.checkpoint.formats.folding import FoldedSource
 from ntksap_export.checkpoint.formats.stream import CODES, write_safetensors
@@ -52,8 +45,8 @@ def open_source(path: Path) -> Iterator[Source]:
     Raises:
         CheckpointError: it is damaged, or its masks do not fit its weights.
     """
-    with naming(path), ExitStack() as opened:
-        yield FoldedSource(_Stored(path, opened))
+    with ExitStack() as opened:
+        yield FoldedSource(_Stored(path, opened), str(path))
 
 
 class _Stored:

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from safetensors import SafetensorError, safe_open
 
-from ntksap_export.checkpoint.container import METADATA_KEY, shown
+from ntksap_export.checkpoint import shards
+from ntksap_export.checkpoint.container import METADATA_KEY, naming, shown
 from ntksap_export.errors import CheckpointError
 
 INDEX_SUFFIX: Final = ".index.json"
 _LARGEST_JSON: Final = 2**28  # bytes; an index of a million tensors has 2**27
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Put the file's name before every CheckpointError of the block that lacks it."""
-    try:
-        yield
-    except CheckpointError as error:
-        if str(path) in str(error):
-            raise
-        raise CheckpointError(f"{path}: {error}") from error
 
 
 def first_line(error: BaseException) -> str:
@@ -97,14 +85,7 @@ def read_index(path: Path) -> dict[str, Path]:
         CheckpointError: it is no index, or names a file outside its directory or one that is missing.
     """
     with naming(path):
-        weight_map = read_json(path).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise CheckpointError("must have a weight_map of names and files")
-        places = {}
-        for name, file in weight_map.items():
-            if not isinstance(file, str) or Path(file).name != file or file in ("", "..") or "\0" in file:
-                raise CheckpointError(f"the file of {shown(name)} must be a plain name beside it; got {shown(file)}")
-            places[name] = path.with_name(file)
+        places = {name: path.with_name(file) for name, file in shards.read_index(path).files.items()}
         for shard in sorted(set(places.values())):
             if not shard.is_file():
                 raise CheckpointError(f"its shard {shown(shard.name)} is missing; fetch it too")

@@ -10,8 +10,8 @@ from typing import Any, Final
 import torch
 from safetensors import safe_open
 
-from ntksap_export.checkpoint.container import DTYPES, Container, Spec, shape_from_json, shown
-from ntksap_export.checkpoint.formats.files import INDEX_SUFFIX, first_line, is_index, naming, read_index
+from ntksap_export.checkpoint.container import DTYPES, Container, Spec, naming, shape_from_json, shown
+from ntksap_export.checkpoint.formats.files import INDEX_SUFFIX, first_line, is_index, read_index
 from ntksap_export.errors import CheckpointError
 
 WEIGHTS_FILE: Final = "model.safetensors"

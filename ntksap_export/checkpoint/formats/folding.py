@@ -11,7 +11,8 @@ pruned value becomes +0 whatever it was: -0.0 * 0 or NaN * 0 would not be.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -48,17 +49,23 @@ class _Place:
 
 
 class FoldedSource:
-    """A `Source` over the tensors of a foreign file.
-
-    Raises:
-        CheckpointError: a mask has no weight or another shape than it, or one name stands for two tensors.
-    """
+    """A `Source` over the tensors of a foreign file."""
 
     provenance: Provenance | None = None
 
-    def __init__(self, stored: Stored) -> None:
-        self._stored = stored
-        self._places = _places(stored)
+    def __init__(self, stored: Stored, where: str) -> None:
+        """Find out which tensors are weights and which are masks on them.
+
+        Args:
+            stored: the file's tensors.
+            where: what to call the file in a message.
+
+        Raises:
+            CheckpointError: a mask has no weight or another shape than it, or one name stands for two tensors.
+        """
+        self._stored, self._where = stored, where
+        with _calling(where):
+            self._places = _places(stored)
 
     def names(self) -> tuple[str, ...]:
         """Without prefixes and masks, sorted."""
@@ -66,6 +73,10 @@ class FoldedSource:
 
     def read(self, name: str) -> Decoded:
         """One tensor, +0 where it is pruned."""
+        with _calling(self._where):
+            return self._folded(name)
+
+    def _folded(self, name: str) -> Decoded:
         place = self._places[name]
         values = self._stored.read(place.values)
         if place.mask is None:
@@ -74,6 +85,14 @@ class FoldedSource:
         if place.values == name_in_place(place.mask) and kept.dim() < 2 and bool(kept.all()):
             return Decoded(values, None)
         return Decoded(cleared(values, kept), kept)
+
+
+@contextmanager
+def _calling(where: str) -> Iterator[None]:
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{where}: {error}") from error
 
 
 def name_in_place(mask: str) -> str:

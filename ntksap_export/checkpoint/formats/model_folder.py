@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -11,7 +11,7 @@ import torch
 
 from ntksap_export.checkpoint.container import shown
 from ntksap_export.checkpoint.formats import dense, torch_file
-from ntksap_export.checkpoint.formats.files import is_index, naming, read_index
+from ntksap_export.checkpoint.formats.files import is_index, read_index
 from ntksap_export.checkpoint.formats.folding import FoldedSource
 from ntksap_export.checkpoint.source import Source
 from ntksap_export.errors import CheckpointError
@@ -50,8 +50,7 @@ def open_source(path: Path) -> Iterator[Source]:
         with dense.open_source(file) as source:
             yield source
     elif is_index(file):
-        with naming(file):
-            yield FoldedSource(_Shards(read_index(file)))
+        yield FoldedSource(_Shards(file), str(file))
     else:
         with torch_file.open_source(file) as source:
             yield source
@@ -66,11 +65,12 @@ def _weights(path: Path) -> Path:
 class _Shards:
     """The tensors of several files of torch.save."""
 
-    def __init__(self, places: Mapping[str, Path]) -> None:
+    def __init__(self, index: Path) -> None:
+        places = read_index(index)
         loaded = {file: torch_file.state_dict(file) for file in sorted(set(places.values()))}
         for name, file in places.items():
             if name not in loaded[file]:
-                raise CheckpointError(f"its index puts {shown(name)} into {shown(file.name)}, which has not got it")
+                raise CheckpointError(f"{index}: puts {shown(name)} into {shown(file.name)}, which has not got it")
         self._tensors = {name: loaded[file][name] for name, file in places.items()}
         self._bytes = {name: file.stat().st_size for name, file in places.items()}
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ntksap_export.checkpoint.formats import core
-from ntksap_export.checkpoint.formats.files import is_index, is_ours, naming, read_index
+from ntksap_export.checkpoint.formats.files import is_index, is_ours, read_index
 from ntksap_export.checkpoint.provenance import Provenance
+from ntksap_export.checkpoint.reader import open_checkpoint
 from ntksap_export.checkpoint.source import Source
+from ntksap_export.checkpoint.write import write_checkpoint
 from ntksap_export.errors import CheckpointError
 
 _MODEL = "model.safetensors"
@@ -42,10 +43,10 @@ def open_source(path: Path) -> Iterator[Source]:
         CheckpointError: it is damaged, or a mask file.
     """
     file = path / _MODEL if path.is_dir() else path
-    with naming(file), core.open_checkpoint(file) as source:
+    with open_checkpoint(file) as source:
         yield source
 
 
 def write(path: Path, source: Source, provenance: Provenance | None, *, encoding: str = "auto") -> None:
     """Write it, each tensor in the encoding that takes the fewest bytes or in the one named."""
-    core.write_checkpoint(path, source, provenance, encoding)
+    write_checkpoint(path, source, provenance, encoding)

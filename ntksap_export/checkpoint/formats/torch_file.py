@@ -56,18 +56,7 @@ def open_source(path: Path) -> Iterator[Source]:
     Raises:
         CheckpointError: it is broken, or holds something else than named tensors.
     """
-    with _plural(path):
-        yield FoldedSource(_Stored(path))
-
-
-@contextmanager
-def _plural(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except CheckpointError as error:
-        if str(path) in str(error):
-            raise
-        raise CheckpointError(f"weights '{path}': {error}") from error
+    yield FoldedSource(_Stored(path), f"weights '{path}'")
 
 
 class _Stored:

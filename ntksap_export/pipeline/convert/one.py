@@ -163,7 +163,10 @@ def _put(staged: Path, output: Path) -> tuple[Path, ...]:
 
 
 def _check_nothing_lost(new: Path, old: Path) -> None:
-    if lost := sorted({path.name for path in old.iterdir()} - {path.name for path in new.iterdir()}):
+    """Refuse to replace a folder that holds what neither this conversion writes nor the recorded one has written."""
+    record = read_record(old)
+    known = {path.name for path in new.iterdir()} | {Path(name).name for name in (record.files if record else ())}
+    if lost := sorted({path.name for path in old.iterdir()} - known):
         raise CheckpointError(f"'{old}' holds '{lost[0]}', which would be lost; name another TARGET")
 
 

@@ -299,10 +299,10 @@ def test_a_mask_that_is_not_two_four_is_refused(
 @pytest.mark.parametrize(
     ("weight_map", "message"),
     [
-        ({"a": "../1.safetensors"}, "must be a plain name beside it"),
-        ({"a": "/etc/passwd"}, "must be a plain name beside it"),
-        ({"a": 1}, "must be a plain name beside it"),
-        (None, "must have a weight_map of names and files"),
+        ({"a": "../1.safetensors"}, "files must lie beside the index"),
+        ({"a": "/etc/passwd"}, "files must lie beside the index"),
+        ({"a": 1}, "must have a weight_map of tensors to files"),
+        (None, "must have a weight_map of tensors to files"),
         ({"a": "2.safetensors"}, "its shard '2.safetensors' is missing"),
         ({"b": "1.safetensors"}, "lacks tensor 'a' of 1.safetensors"),
         ({"a": "1.safetensors", "b": "1.safetensors"}, "lists tensor 'b' of 1.safetensors"),

@@ -1,0 +1,234 @@
+"""A graph as a checkpoint: its initializers, read one at a time, and turned from dense to sparse and back.
+
+`sparse_initializer` is part of ONNX, and onnxruntime makes it dense as it loads; other runtimes refuse it. It makes the
+file smaller, nothing faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import onnx
+import torch
+from google.protobuf.message import DecodeError
+from onnx.external_data_helper import load_external_data_for_model, uses_external_data
+
+from ntksap_export.errors import CheckpointError, ExportError
+from ntksap_export.graph import tensors
+from ntksap_export.graph.model import Graph
+
+SPARSE_WARNING: Final = (
+    "some runtimes refuse sparse_initializer (OpenVINO does); onnxruntime makes it dense as it loads: "
+    "the file is smaller, running it is not faster"
+)
+_SPARSE_SINCE: Final = 6  # IR version
+_LARGEST: Final = 2**31 - 2**16  # bytes; protobuf's limit, with room for the nodes
+# ModelProto's fields: number -> wire type (0 a number, 2 bytes)
+_FIELDS: Final = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
+_GRAPH: Final = 7
+
+
+def is_graph(path: Path) -> bool:
+    """Whether the file is one ONNX model from its first byte to its last, by its outermost fields alone."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return _GRAPH in _fields(file, path.stat().st_size)
+    except (OSError, ValueError):
+        return False
+
+
+class Weights:
+    """The initializers of an open graph; those in its subgraphs are not among them."""
+
+    provenance: None = None
+
+    def __init__(self, path: Path, proto: onnx.ModelProto) -> None:
+        self._path = path
+        self._dense = {item.name: item for item in proto.graph.initializer}
+        self._sparse = {item.values.name: item for item in proto.graph.sparse_initializer}
+        names = self._dense.keys() | self._sparse.keys()
+        if not all(isinstance(name, str) for name in names):  # protobuf gives bytes where it is no text
+            raise CheckpointError(f"{path}: the name of an initializer is no UTF-8; the file is damaged")
+        if len(names) != len(proto.graph.initializer) + len(proto.graph.sparse_initializer):
+            raise CheckpointError(f"{path}: two initializers have one name; the file is damaged")
+
+    def names(self) -> tuple[str, ...]:
+        """Names of the initializers, sorted."""
+        return tuple(sorted(self._dense.keys() | self._sparse.keys()))
+
+    def read(self, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The values of one, and where a sparse one stores any (None: it is dense).
+
+        Raises:
+            CheckpointError: it contradicts itself.
+        """
+        with _naming(self._path):
+            if name in self._sparse:
+                return tensors.read_sparse(self._sparse[name], self._path.parent)
+            return tensors.read_dense(self._dense[name], self._path.parent), None
+
+
+@contextmanager
+def open_weights(path: Path) -> Iterator[Weights]:
+    """Open a graph for its initializers; external data are read when a tensor is asked for.
+
+    Raises:
+        CheckpointError: it is missing, or no ONNX graph.
+    """
+    yield Weights(path, _loaded(path))
+
+
+def sparsify(path: Path, target: Path) -> tuple[str, ...]:
+    """Write the graph with a `sparse_initializer` for each initializer that gets smaller by it; no bit changes.
+
+    Args:
+        path: of the graph.
+        target: of the new one; written whole or not at all, in one file: external data come into it.
+
+    Returns:
+        Names of the initializers that became sparse. Where there are any, the user must read `SPARSE_WARNING`.
+
+    Raises:
+        CheckpointError: the graph is damaged.
+        ExportError: the result does not fit one file of 2 GiB.
+    """
+    proto = _loaded(path)
+    fixed = {item.name for item in (*proto.graph.input, *proto.graph.output)}  # these must stay dense
+
+    def changed(name: str, tensor: torch.Tensor) -> onnx.SparseTensorProto | None:
+        small = name not in fixed and tensors.is_smaller_sparse(tensor)
+        return tensors.to_sparse(name, tensor) if small else None
+
+    sparse = _rebuild_dense(proto, path, changed)
+    _bring_in_sparse(proto, path)
+    proto.graph.sparse_initializer.extend(sparse)
+    if sparse:
+        proto.ir_version = max(proto.ir_version, _SPARSE_SINCE)
+    _write(path, target, proto)
+    return tuple(sorted(item.values.name for item in sparse))
+
+
+def densify(path: Path, target: Path) -> tuple[str, ...]:
+    """Write the graph with a dense initializer for each sparse one; no bit changes. Undoes `sparsify`, which see."""
+    proto = _loaded(path)
+    weights = Weights(path, proto)
+    _rebuild_dense(proto, path, lambda name, tensor: None)  # noqa: ARG005
+    made = sorted(item.values.name for item in proto.graph.sparse_initializer)
+    total = _Total(path, sum(item.ByteSize() for item in proto.graph.initializer))
+    for name in made:
+        item = tensors.to_dense(name, weights.read(name)[0])
+        total.add(item)
+        proto.graph.initializer.append(item)
+    proto.graph.ClearField("sparse_initializer")
+    _write(path, target, proto)
+    return tuple(made)
+
+
+def _loaded(path: Path) -> onnx.ModelProto:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        return onnx.load(str(path), load_external_data=False)
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: not a valid ONNX graph: {_first_line(error)}") from error
+
+
+def _rebuild_dense(
+    proto: onnx.ModelProto, path: Path, changed: Callable[[str, torch.Tensor], onnx.SparseTensorProto | None]
+) -> list[onnx.SparseTensorProto]:
+    # Check each initializer, bring in external data, and take out those for which `changed` gives a sparse one.
+    # Types that torch has not stay as they are.
+    Weights(path, proto)
+    total, sparse, left = _Total(path), [], []
+    for item in proto.graph.initializer:
+        with _naming(path):
+            tensor = tensors.read_dense(item, path.parent) if tensors.is_readable(item) else None
+        made = None if tensor is None else changed(item.name, tensor)
+        if made is not None:
+            sparse.append(made)
+        elif tensor is not None and uses_external_data(item):
+            left.append(tensors.to_dense(item.name, tensor))
+        else:
+            left.append(item)
+        total.add(made or left[-1])
+    # `left` holds references into the field: a copy of them must be there before it is cleared
+    rebuilt = onnx.GraphProto(initializer=left)
+    proto.graph.ClearField("initializer")
+    proto.graph.MergeFrom(rebuilt)
+    return sparse
+
+
+def _bring_in_sparse(proto: onnx.ModelProto, path: Path) -> None:
+    for item in proto.graph.sparse_initializer:
+        with _naming(path):
+            tensors.read_sparse(item, path.parent)
+            for part in (item.values, item.indices):
+                if uses_external_data(part):
+                    part.CopyFrom(tensors.to_dense(part.name, tensors.read_dense(part, path.parent)))
+
+
+class _Total:
+    """Bytes of the new file, refused while they are still few."""
+
+    def __init__(self, path: Path, size: int = 0) -> None:
+        self._path, self._size = path, size
+
+    def add(self, item: onnx.TensorProto | onnx.SparseTensorProto) -> None:
+        self._size += item.ByteSize()
+        if self._size > _LARGEST:
+            raise ExportError(f"{self._path}: the result does not fit one file of 2 GiB; convert it to a checkpoint")
+
+
+def _write(path: Path, target: Path, proto: onnx.ModelProto) -> None:
+    try:
+        load_external_data_for_model(proto, str(path.parent))  # of constants, and of subgraphs
+        onnx.checker.check_model(proto)
+    except (onnx.checker.ValidationError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path}: not a valid ONNX graph: {_first_line(error)}") from error
+    Graph(proto, ()).save(target)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _fields(file: BinaryIO, size: int) -> set[int]:
+    # Numbers of the outermost fields, skipping what is in them; ValueError where they are not a model's.
+    found = set()
+    while file.tell() < size:
+        key = _varint(file)
+        number, wire = key >> 3, key & 7
+        if _FIELDS.get(number) != wire:
+            raise ValueError("not a field of a model")
+        value = _varint(file)
+        if wire == 2:
+            if value > size - file.tell():
+                raise ValueError("a field goes beyond the end")
+            file.seek(value, 1)
+        found.add(number)
+    return found
+
+
+def _varint(file: BinaryIO) -> int:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = file.read(1)
+        if not byte:
+            break
+        value |= (byte[0] & 127) << shift
+        if byte[0] < 128:
+            return value
+    raise ValueError("not a number")
