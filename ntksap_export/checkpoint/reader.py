@@ -58,6 +58,10 @@ class CheckpointReader:
         with naming(file.path):
             return encodings.decode(name, self.entries[name], file.container)
 
+    def stored(self, name: str) -> tuple[str, int]:
+        """How a tensor is stored, and its bytes as `stored_bytes` has them."""
+        return self.entries[name].encoding, self.stored_bytes(name)
+
     def stored_bytes(self, name: str) -> int:
         """Bytes that the tensor's values take in the file, mask included, header excluded."""
         specs = self._files[name].container.specs
