@@ -24,7 +24,7 @@ def plan_text(plan: dict[str, Any], out: Path) -> str:
     """The plan of --dry-run."""
     data, settings = plan["data"], plan["config"]
     layers = [
-        (layer["name"], _shape(layer["shape"]), f"{layer['weights']:,}", f"{layer['macs']:,}")
+        (layer["name"], sides_text(layer["shape"]), f"{layer['weights']:,}", f"{layer['macs']:,}")
         for layer in plan["layers"]
     ]
     images = f"{data['train_images']:,} training and {data['val_images']:,} validation images"
@@ -158,30 +158,6 @@ def _spark(shares: list[float]) -> str:
     return "".join(" " if not share else "▁▂▃▄▅▆▇█"[min(7, int(share * 8))] for share in shares)
 
 
-def inspect_text(result: dict[str, Any]) -> str:
-    """What `ntksap inspect` found."""
-    if result["kind"] == "run directory":
-        return summary_text(result) + f"\n  stages    {', '.join(result['stages']) or 'none finished'}"
-    rows = [
-        (
-            row["name"],
-            _shape(row["shape"]),
-            row["dtype"],
-            row["encoding"],
-            f"{row['stored_bytes']:,}",
-            f"{row['sparsity']:.2%}",
-        )
-        for row in result["tensors"]
-    ]
-    return "\n".join(
-        [
-            f"{result['kind']}, {result['file_bytes'] / 1e6:.3f} MB",
-            *aligned(("tensor", "shape", "dtype", "encoding", "bytes", "sparsity"), rows, "<><<>>"),
-            *(f"{key}: {plain(value)}" for key, value in result["facts"].items()),
-        ]
-    )
-
-
 def converted_text(row: dict[str, Any]) -> str:
     """One file that `ntksap convert` has done, or found done."""
     if row["status"] == "unchanged":
@@ -203,7 +179,8 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], sides: str) ->
     ]
 
 
-def _shape(sides: Sequence[int]) -> str:
+def sides_text(sides: Sequence[int]) -> str:
+    """A shape: 64x3x7x7."""
     return "x".join(map(str, sides))
 
 

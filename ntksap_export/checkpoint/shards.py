@@ -21,6 +21,7 @@ from ntksap_export.errors import CheckpointError
 
 _SUFFIX: Final = ".index.json"
 _MOST_INDEX_BYTES: Final = 100_000_000  # as safetensors allows a header
+_MOST_NAME_BYTES: Final = 255  # as file systems allow
 
 
 def index_of(path: Path) -> Path:
@@ -33,8 +34,16 @@ def is_sharded(path: Path) -> bool:
     return path.name.endswith(_SUFFIX) or (not path.exists() and index_of(path).is_file())
 
 
-def read_index(path: Path) -> dict[str, str]:
-    """Which file, by its plain name, holds which tensor.
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Which file, by its plain name, holds which tensor, and the bytes of all tensors together."""
+
+    files: Mapping[str, str]
+    total_bytes: object
+
+
+def read_index(path: Path) -> Index:
+    """The index at `path`.
 
     Raises:
         CheckpointError: it is missing, too large, no index, or names a file elsewhere.
@@ -51,9 +60,16 @@ def read_index(path: Path) -> dict[str, str]:
     if not isinstance(files, dict) or not files or not all(isinstance(name, str) for name in files.values()):
         raise CheckpointError(f"must have a weight_map of tensors to files; got {shown(found)}")
     for name in files.values():
-        if name != Path(name).name or name in ("", ".", ".."):
+        if not _is_plain(name):
             raise CheckpointError(f"names the file {shown(name)}; files must lie beside the index")
-    return files
+    told = found.get("metadata")
+    return Index(files, told.get("total_size") if isinstance(told, dict) else None)
+
+
+def _is_plain(name: str) -> bool:
+    # Printable: no name that the system cannot take, and none that breaks the line of a message.
+    plain = name == Path(name).name and name not in ("", ".", "..")
+    return plain and name.isprintable() and len(name.encode()) <= _MOST_NAME_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +124,7 @@ def _rename(file: Path, path: Path) -> None:
 def _own_files(path: Path) -> set[str]:
     """Files of the index at hand that bear this checkpoint's name; none where there is no sound index."""
     try:
-        return {name for name in read_index(index_of(path)).values() if name.startswith(f"{path.stem}-")}
+        return {name for name in read_index(index_of(path)).files.values() if name.startswith(f"{path.stem}-")}
     except CheckpointError:
         return set()
 

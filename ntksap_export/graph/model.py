@@ -64,6 +64,16 @@ class Graph:
 
     def weights(self) -> Iterator[tuple[str, np.ndarray]]:
         """Name and value of each initializer of two or more axes."""
+        return ((name, values) for name, values in self.initializers() if values.ndim >= 2)
+
+    def initializers(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Name and value of each initializer."""
         for item in self.proto.graph.initializer:
-            if len(item.dims) >= 2:
-                yield item.name, numpy_helper.to_array(item)
+            yield item.name, numpy_helper.to_array(item)
+
+    def without_weights(self) -> bytes:
+        """The graph but for the values of its initializers: what two graphs of one structure have in common."""
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        del proto.graph.initializer[:]
+        return bytes(proto.SerializeToString(deterministic=True))

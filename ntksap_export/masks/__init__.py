@@ -4,6 +4,7 @@ from ntksap_export.masks.counting import LayerCost, LayerRow, MaskTable, fan_in,
 from ntksap_export.masks.health import MaskHealth, mask_health
 from ntksap_export.masks.mask import Mask, prunable_names
 from ntksap_export.masks.patterns import Block, NofM, Pattern, Unstructured, parse_pattern, split_pattern
+from ntksap_export.masks.structure import Structure, find_structure
 from ntksap_export.masks.text import format_channels, format_health, format_table
 from ntksap_export.masks.torch_prune import from_torch_prune, to_torch_prune_
 
@@ -16,8 +17,10 @@ __all__ = [
     "MaskTable",
     "NofM",
     "Pattern",
+    "Structure",
     "Unstructured",
     "fan_in",
+    "find_structure",
     "format_channels",
     "format_health",
     "format_table",

@@ -2,7 +2,7 @@
 
 from ntksap_export.pipeline.compare import compare_methods, write_comparison
 from ntksap_export.pipeline.foreign import profile_graph
-from ntksap_export.pipeline.inspection import inspect_path
+from ntksap_export.pipeline.inspection import compare_paths, inspect_path
 from ntksap_export.pipeline.plan import plan
 from ntksap_export.pipeline.ranks import process_group
 from ntksap_export.pipeline.resolve import resolve
@@ -14,6 +14,7 @@ __all__ = [
     "STAGES",
     "RunDir",
     "compare_methods",
+    "compare_paths",
     "inspect_path",
     "latency_row",
     "plan",

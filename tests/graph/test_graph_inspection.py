@@ -25,11 +25,22 @@ def test_onnx_graph_is_described(tmp_path: Path) -> None:
         "encoding": "dense",
         "stored_bytes": 24,
         "dense_bytes": 24,
-        "sparsity": 2 / 6,
+        "sparsity": 1 - 4 / 6,
+        "masked": False,
+        "kept": 4,
+        "structure": {
+            "pattern": "unstructured",
+            "along": None,
+            "outputs": 3,
+            "empty_outputs": 0,
+            "inputs": 2,
+            "empty_inputs": 0,
+        },
     }
     nodes = {"GlobalAveragePool": 1, "Flatten": 1, "MatMul": 1, "Add": 1}
     assert {
         "kind": "ONNX graph",
+        "format": "onnx",
         "file_bytes": path.stat().st_size,
         "tensors": [row],
         "facts": {"opset": {"ai.onnx": 20}, "nodes": nodes, "weight sparsity": "0.3333"},

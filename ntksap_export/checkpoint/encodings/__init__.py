@@ -23,6 +23,7 @@ ENCODINGS: Final[Mapping[str, Encoding]] = {
     "gap": Packed("gap", gap),
 }
 AUTO: Final = "auto"
+_FEWEST_PLANED: Final = 512  # bytes of a tensor below which its entry takes more than planes save
 _MOST_GAPS: Final = 1 / 3  # above this density gaps take more than bits, whatever the pattern
 
 __all__ = [
@@ -81,7 +82,7 @@ def _worth_trying(subject: Subject) -> tuple[str, ...]:
     if not subject.packable:
         return ("bitmask", "dense")
     if subject.count == subject.total:
-        return ("planes", "dense")
+        return ("dense",) if subject.tensor.nbytes < _FEWEST_PLANED else ("planes", "dense")
     if subject.count > _MOST_GAPS * subject.total:
         return ("bitmask-zstd", "n:m", "dense")
     return ("gap", "bitmask-zstd", "n:m", "dense")

@@ -57,15 +57,10 @@ def kept(stream: Bytes, shape: tuple[int, ...], total: int, packing: Packing) ->
     if len(shape) < 2 or shape[1] % m or total // m * n != packing.kept or stream.size != most_bytes(total, packing):
         raise CheckpointError(f"its groups of {n}:{m} contradict its shape {shape}; the file is damaged")
     choices, each = math.comb(m, n), _per_byte(math.comb(m, n))
-    digits = np.empty((stream.size, each), dtype=np.uint8)
-    rest = stream
-    for place in range(each):
-        rest, digits[:, place] = np.divmod(rest, np.uint8(choices))
-    picked = digits.reshape(-1)
-    groups = total // m
-    if rest.any() or picked[groups:].any():
+    in_last = total // m - (stream.size - 1) * each
+    if stream.size and (int(stream.max()) >= choices**each or int(stream[-1]) >= choices**in_last):
         raise CheckpointError(f"its stream names choices beyond the {choices} of {n}:{m}; the file is damaged")
-    bits = _table(n, m)[picked[:groups]]
+    bits = _of_bytes(n, m)[stream].reshape(-1)[:total]
     spread = (shape[0], *shape[2:], shape[1])
     return np.ascontiguousarray(np.moveaxis(bits.reshape(spread), -1, 1)).reshape(-1)
 
@@ -96,12 +91,14 @@ def _numbers(groups: Bools) -> npt.NDArray[Any]:
 
 
 @cache
-def _table(n: int, m: int) -> Bools:
-    """Bits of each choice, (C, m)."""
+def _of_bytes(n: int, m: int) -> Bools:
+    """Bits of the groups of each byte that may stand in a stream, (C^k, k * m)."""
     numbers = np.arange(2**m).astype("<u2" if m > 8 else np.uint8)
     chosen = numbers[np.bitwise_count(numbers) == n]
     bits = np.unpackbits(chosen.view(np.uint8).reshape(len(chosen), -1), axis=1, count=m, bitorder="little")
-    return bits.view(np.bool_)
+    choices, each = len(chosen), _per_byte(len(chosen))
+    picked = np.arange(choices**each)[:, None] // choices ** np.arange(each) % choices
+    return bits[picked].reshape(choices**each, -1).view(np.bool_)
 
 
 @cache

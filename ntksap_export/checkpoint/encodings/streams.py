@@ -6,6 +6,7 @@ streams are coded symbol by symbol already and hold nothing for a search to find
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +19,17 @@ Bytes = npt.NDArray[np.uint8]
 LEVEL: Final = 1
 
 
+class _Own(threading.local):
+    """What each thread has for itself: making these anew takes longer than most streams do."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True, write_checksum=False)
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_OWN: Final = _Own()
+
+
 def squeezed(raw: Bytes) -> Bytes:
     """The shorter of `raw` and its zstandard frame; `raw` itself where both are as long.
 
@@ -26,8 +38,7 @@ def squeezed(raw: Bytes) -> Bytes:
     """
     if raw.size == 0:
         return raw
-    compressor = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True, write_checksum=False)
-    frame = np.frombuffer(compressor.compress(raw.data), dtype=np.uint8)
+    frame = np.frombuffer(_OWN.compressor.compress(raw.data), dtype=np.uint8)
     return frame if frame.size < raw.size else raw
 
 
@@ -51,7 +62,7 @@ def expanded(stored: Bytes, raw_bytes: int, what: str) -> Bytes:
         found = zstandard.get_frame_parameters(frame)
         if (found.content_size, found.dict_id) != (raw_bytes, 0):
             raise CheckpointError(f"{what} must expand to {raw_bytes} bytes; its frame says {found.content_size}")
-        raw = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
+        raw = _OWN.decompressor.decompress(frame, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise CheckpointError(f"{what} is no sound zstandard frame ({error}); the file is damaged") from error
     if len(raw) != raw_bytes:

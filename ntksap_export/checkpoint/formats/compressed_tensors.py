@@ -152,6 +152,14 @@ class _Folder:
                 raise CheckpointError(f"tensor {shown(name)} is stored as {stored}, config.json notes {shape}")
             return Decoded(value.tensor.reshape(shape), value.kept.reshape(shape))
 
+    def stored(self, name: str) -> tuple[str, int]:
+        """How a tensor is stored, and its bytes in the folder."""
+        specs = self._container.specs
+        if name not in self._prefixes:
+            return bitmask_parts.DENSE, specs[name].nbytes
+        parts = (f"{self._prefixes[name]}.{suffix}" for suffix in PARTS[self._layout])
+        return self._layout, sum(specs[part].nbytes for part in parts)
+
 
 def _layout(config: Mapping[str, Any]) -> str:
     quantization = config.get("quantization_config")

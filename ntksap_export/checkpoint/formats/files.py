@@ -85,7 +85,7 @@ def read_index(path: Path) -> dict[str, Path]:
         CheckpointError: it is no index, or names a file outside its directory or one that is missing.
     """
     with naming(path):
-        places = {name: path.with_name(file) for name, file in shards.read_index(path).items()}
+        places = {name: path.with_name(file) for name, file in shards.read_index(path).files.items()}
         for shard in sorted(set(places.values())):
             if not shard.is_file():
                 raise CheckpointError(f"its shard {shown(shard.name)} is missing; fetch it too")

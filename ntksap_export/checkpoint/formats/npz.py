@@ -120,6 +120,11 @@ class _Folder:
             with open_archive(file) as archive:
                 return _read_csr(archive, name, shape)
 
+    def stored(self, name: str) -> tuple[str, int]:
+        """How a tensor is stored, and the bytes of its file."""
+        file = self._files[name]
+        return ("dense" if file.suffix == ".npy" else "csr"), file.stat().st_size
+
 
 def _indexed(path: Path, index: Mapping[str, Any]) -> _Folder:
     if index.get("format") != _FORMAT or not isinstance(index.get("tensors"), dict):
