@@ -203,6 +203,8 @@ def _first_bytes(path: Path) -> bytes:
             return file.read(64)
     except OSError as error:
         raise CheckpointError((error.strerror or str(error)).lower()) from error
+    except ValueError as error:  # a name with a null byte, or one that cannot be encoded
+        raise CheckpointError(f"no such name is possible: {_first_line(error)}") from error
 
 
 def _what_it_is(head: bytes) -> str:

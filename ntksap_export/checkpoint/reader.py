@@ -15,6 +15,7 @@ from ntksap_export.checkpoint.container import Container, naming, open_container
 from ntksap_export.checkpoint.encodings import Decoded, Entry
 from ntksap_export.checkpoint.provenance import Provenance
 from ntksap_export.checkpoint.shards import Index, index_of, is_sharded, read_index
+from ntksap_export.checkpoint.write import claim_
 from ntksap_export.errors import CheckpointError
 
 
@@ -50,12 +51,12 @@ class CheckpointReader:
         """One tensor, bit for bit, and where it is kept (None: not pruned).
 
         Raises:
-            CheckpointError: there is no such tensor, or the file contradicts itself.
+            CheckpointError: there is no such tensor, memory does not hold it, or the file contradicts itself.
         """
         if name not in self.entries:
             raise CheckpointError(f"no tensor {shown(name)} in the checkpoint; it has {len(self.entries)} others")
         file = self._files[name]
-        with naming(file.path):
+        with naming(file.path), _within_memory(name, self.entries[name]):
             return encodings.decode(name, self.entries[name], file.container)
 
     def stored(self, name: str) -> tuple[str, int]:
@@ -89,6 +90,8 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Iterator[CheckpointReader]:
             files = [_opened(shard, stack, sharded=True) for shard in shards]
             with naming(index_of(where)):
                 _check_shards(files, index)
+        with naming(where):
+            _check_names(files)
         with naming(files[0].path):
             told = files[0].container.document["provenance"]
             provenance = None if told is None else Provenance.from_json(told)
@@ -122,6 +125,27 @@ def _entries(container: Container, sharded: bool) -> dict[str, Entry]:
     for part in owners:
         container.spec(part)
     return {**plain, **listed}
+
+
+def _check_names(files: Sequence[_File]) -> None:
+    # What could not be saved under these names again is not opened.
+    taken: set[str] = set()
+    for file in files:
+        for name, entry in file.entries.items():
+            claim_(taken, name, entry.mask != "none")
+
+
+@contextmanager
+def _within_memory(name: str, entry: Entry) -> Iterator[None]:
+    """Tell a tensor that the machine could hold, but this process may not, as we tell other lies of a file."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # numpy's; torch's, which has no class of its own
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        raise CheckpointError(
+            f"tensor {shown(name)} of {entry.numel:,} elements does not fit into free memory; is the file damaged?"
+        ) from error
 
 
 def _check_shards(files: Sequence[_File], index: Index) -> None:

@@ -21,6 +21,7 @@ from ntksap_export.errors import CheckpointError
 
 _SUFFIX: Final = ".index.json"
 _MOST_INDEX_BYTES: Final = 100_000_000  # as safetensors allows a header
+_MOST_NAME_BYTES: Final = 255  # as file systems allow
 
 
 def index_of(path: Path) -> Path:
@@ -59,10 +60,16 @@ def read_index(path: Path) -> Index:
     if not isinstance(files, dict) or not files or not all(isinstance(name, str) for name in files.values()):
         raise CheckpointError(f"must have a weight_map of tensors to files; got {shown(found)}")
     for name in files.values():
-        if name != Path(name).name or name in ("", ".", ".."):
+        if not _is_plain(name):
             raise CheckpointError(f"names the file {shown(name)}; files must lie beside the index")
     told = found.get("metadata")
     return Index(files, told.get("total_size") if isinstance(told, dict) else None)
+
+
+def _is_plain(name: str) -> bool:
+    # Printable: no name that the system cannot take, and none that breaks the line of a message.
+    plain = name == Path(name).name and name not in ("", ".", "..")
+    return plain and name.isprintable() and len(name.encode()) <= _MOST_NAME_BYTES
 
 
 @dataclass(frozen=True, slots=True)

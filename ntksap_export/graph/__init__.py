@@ -4,7 +4,7 @@ from ntksap_export.graph.export import check_zeros, export
 from ntksap_export.graph.model import INPUT_NAME, OUTPUT_NAME, Graph
 from ntksap_export.graph.passes import PASSES, optimize
 from ntksap_export.graph.twin import dense_twin, weight_sparsity
-from ntksap_export.graph.weights import SPARSE_WARNING, Weights, densify, is_graph, open_weights, sparsify
+from ntksap_export.graph.weights import SPARSE_WARNING, Weights, densify, graph_files, is_graph, open_weights, sparsify
 
 __all__ = [
     "INPUT_NAME",
@@ -17,6 +17,7 @@ __all__ = [
     "dense_twin",
     "densify",
     "export",
+    "graph_files",
     "is_graph",
     "open_weights",
     "optimize",

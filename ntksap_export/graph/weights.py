@@ -42,6 +42,25 @@ def is_graph(path: Path) -> bool:
         return False
 
 
+def graph_files(path: Path) -> tuple[Path, ...]:
+    """The graph's file, and those beside it that it keeps initializers in.
+
+    Raises:
+        CheckpointError: it is missing, or no ONNX graph.
+    """
+    proto = _loaded(path)
+    parts = [part for item in proto.graph.sparse_initializer for part in (item.values, item.indices)]
+    names = {
+        entry.value
+        for item in (*proto.graph.initializer, *parts)
+        if uses_external_data(item)
+        for entry in item.external_data
+        if entry.key == "location"
+    }
+    inside = (path.parent / name for name in sorted(names) if ".." not in Path(name).parts)
+    return (path, *(file for file in inside if file.is_file()))
+
+
 class Weights:
     """The initializers of an open graph; those in its subgraphs are not among them."""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -100,6 +102,20 @@ def checkpoints(draw: st.DrawFn) -> SparseCheckpoint:
     seed = draw(st.integers(-(2**63), 2**63))
     config = draw(st.dictionaries(st.text(max_size=4), st.floats(allow_nan=False, allow_infinity=False), max_size=2))
     return SparseCheckpoint(state, Mask(masks), Provenance("tiny", "ntksap", seed, config, {}))
+
+
+@contextmanager
+def address_space(beyond: int) -> Iterator[None]:
+    """At most so many bytes beside what the process has; Linux only."""
+    import resource
+
+    (size, *_) = (int(field) for field in Path("/proc/self/statm").read_text().split())
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size * resource.getpagesize() + beyond, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def split(content: bytes) -> tuple[dict[str, Any], bytes]:

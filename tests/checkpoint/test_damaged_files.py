@@ -18,6 +18,7 @@ from ntksap_export.errors import CheckpointError
 
 from .checkpoint_cases import (
     PROVENANCE,
+    address_space,
     checkpoint_of_net,
     content,
     document_of,
@@ -317,15 +318,8 @@ def lying(shape: list[int]) -> bytes:
 @pytest.mark.skipif(sys.platform != "linux", reason="limits address space as Linux does")
 @pytest.mark.parametrize("shape", [[2**14, 2**20], [2**20, 2**20], [2**47, 2]])
 def test_no_memory_is_asked_for_before_the_numbers_agree(tmp_path: Path, shape: list[int]) -> None:
-    import resource
-
     path = written(tmp_path / "model.safetensors", lying(shape))
-    (size, *_) = (int(field) for field in Path("/proc/self/statm").read_text().split())
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (size * resource.getpagesize() + 2**28, hard))
-    try:
+    with address_space(2**28):
         said = refusal(path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
     assert "'classifier.bitmask' must be uint8" in said

@@ -410,6 +410,7 @@ def test_defaults_in_the_help_are_those_of_the_configuration() -> None:
         ["--help"],
         ["prune-train-export", "--help"],
         ["inspect", "--help"],
+        ["convert", "--help"],
         ["--version"],
         ["list", "models"],
         ["list", "recipes"],

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from ntksap_export.checkpoint import formats
+from ntksap_export.checkpoint.encodings import Decoded
 from ntksap_export.checkpoint.formats import compressed_tensors, dense, npz, ours, torch_file
 from ntksap_export.checkpoint.provenance import Provenance
 from ntksap_export.checkpoint.source import Source
 from ntksap_export.errors import ConfigError
+from ntksap_export.graph import Weights, densify, graph_files, is_graph, open_weights, sparsify
 from ntksap_export.pipeline.convert.options import ConvertOptions
 
 GRAPH: Final = "onnx"
@@ -68,16 +70,31 @@ TARGETS: Final[Mapping[str, Target]] = {
 }
 
 
+class _Graph:
+    """The initializers of a graph as a checkpoint's tensors."""
+
+    provenance: Provenance | None = None
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+
+    def names(self) -> tuple[str, ...]:
+        return self._weights.names()
+
+    def read(self, name: str) -> Decoded:
+        return Decoded(*self._weights.read(name))
+
+
 def kind_of(path: Path) -> str | None:
     """A key of `FORMATS`, or `onnx`; None for what is neither."""
     if (found := formats.format_of(path)) is not None:
         return found
-    return GRAPH if path.is_file() and path.suffix == ".onnx" else None
+    return GRAPH if is_graph(path) else None
 
 
 def pieces(path: Path, kind: str) -> tuple[Path, ...]:
     """The files that hold what is at `path`."""
-    return (path,) if kind == GRAPH else formats.pieces(path, kind)
+    return graph_files(path) if kind == GRAPH else formats.pieces(path, kind)
 
 
 @contextmanager
@@ -86,10 +103,17 @@ def open_kind(path: Path, kind: str) -> Iterator[Source]:
 
     Raises:
         CheckpointError: it is damaged.
-        ExportError: the graph is damaged.
     """
+    if kind == GRAPH:
+        with open_weights(path) as weights:
+            yield _Graph(weights)
+        return
     with formats.FORMATS[kind].open_source(path) as source:
         yield source
+
+
+# How a graph is stored otherwise: source and path beside the output -> names of what was changed.
+REWRITES: Final[Mapping[str, Callable[[Path, Path], tuple[str, ...]]]] = {"onnx": densify, "onnx-sparse": sparsify}
 
 
 def target_of(to: str) -> Target:

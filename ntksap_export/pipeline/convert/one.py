@@ -15,9 +15,10 @@ from ntksap_export import atomic
 from ntksap_export.checkpoint.digest import digest
 from ntksap_export.checkpoint.formats import recognise
 from ntksap_export.errors import OS_ERROR_EXIT_CODE, CheckpointError, NtksapError
+from ntksap_export.graph import SPARSE_WARNING
 from ntksap_export.pipeline.convert.changes import Counted, changed
 from ntksap_export.pipeline.convert.compare import check_same
-from ntksap_export.pipeline.convert.kinds import kind_of, open_kind, pieces, target_of
+from ntksap_export.pipeline.convert.kinds import GRAPH, REWRITES, kind_of, open_kind, pieces, target_of
 from ntksap_export.pipeline.convert.masks import mask_digest, open_masks
 from ntksap_export.pipeline.convert.options import ConvertOptions
 from ntksap_export.pipeline.convert.plan import Job
@@ -112,17 +113,33 @@ def convert_one(job: Job, options: ConvertOptions) -> Outcome:
             size = sum(file.stat().st_size for file in there)
             return Outcome(job, "unchanged", bytes_in, size, old.sparsity, old.output)
     with _beside(job.output) as staged:
-        sparsity = _write(job, kind, options, staged)
+        graph = job.to in REWRITES and kind == GRAPH
+        sparsity, notes = _rewrite(job, options, staged) if graph else _write(job, kind, options, staged)
         if _states(files) != before:
             raise CheckpointError(f"{job.source} changed while it was read; convert it again")
         written = _put(staged, job.output)
     done = Record(source_digest, wanted, version, _names(written, job.output), digest(written), options.check, sparsity)
     write_record(job.output, done)
-    return Outcome(job, "converted", bytes_in, sum(file.stat().st_size for file in written), sparsity, done.output)
+    size = sum(file.stat().st_size for file in written)
+    return Outcome(job, "converted", bytes_in, size, sparsity, done.output, notes=notes)
 
 
-def _write(job: Job, kind: str, options: ConvertOptions, staged: Path) -> float | None:
-    """Write to `staged` and compare; gives the sparsity."""
+def _rewrite(job: Job, options: ConvertOptions, staged: Path) -> tuple[float | None, tuple[str, ...]]:
+    """Store a graph otherwise and compare; gives the sparsity of what is stored sparse, and warnings."""
+    changed_names = REWRITES[job.to](job.source, staged)
+    with open_kind(job.source, GRAPH) as source, open_kind(staged, GRAPH) as again:
+        counted = Counted(again)
+        if options.check:
+            check_same(source, counted, False, job.to)
+        else:
+            for name in changed_names:
+                counted.read(name)
+    warned = job.to == "onnx-sparse" and changed_names
+    return counted.tally.sparsity, (f"{job.output}: {SPARSE_WARNING}",) if warned else ()
+
+
+def _write(job: Job, kind: str, options: ConvertOptions, staged: Path) -> tuple[float | None, tuple[str, ...]]:
+    """Write to `staged` and compare; gives the sparsity, and warnings."""
     target = target_of(job.to)
     with ExitStack() as opened:
         source = opened.enter_context(open_kind(job.source, kind))
@@ -138,7 +155,7 @@ def _write(job: Job, kind: str, options: ConvertOptions, staged: Path) -> float 
                 raise CheckpointError(f"what was written for {job.output} is read as {found}; please report this")
             with open_kind(openable, found) as again:
                 check_same(counted, again, target.keeps_masks, job.to)
-        return counted.tally.sparsity
+        return counted.tally.sparsity, ()
 
 
 def _openable(staged: Path) -> Path:

@@ -9,8 +9,8 @@ from pathlib import Path
 from ntksap_export.checkpoint.formats import format_of
 from ntksap_export.checkpoint.formats.files import is_index, is_mask_file, read_index
 from ntksap_export.errors import CheckpointError, ConfigError
-from ntksap_export.pipeline.convert.kinds import GRAPH, kind_of, pieces, target_of
-from ntksap_export.pipeline.convert.options import GRAPHS, MEANINGS, SUFFIXES, ConvertOptions
+from ntksap_export.pipeline.convert.kinds import GRAPH, REWRITES, kind_of, pieces, target_of
+from ntksap_export.pipeline.convert.options import MEANINGS, SUFFIXES, ConvertOptions
 from ntksap_export.pipeline.convert.record import read_record
 
 _WEIGHTS = frozenset((*MEANINGS, ".ckpt", ".tar"))  # suffixes that promise weights: damaged ones are said, not skipped
@@ -58,7 +58,7 @@ def plan(sources: Sequence[Path], target: str, options: ConvertOptions) -> list[
     _check_outputs(jobs)
     for job in jobs:
         _check_apart(job, [*sources, *found])
-        if job.kind is not None and not (job.kind == GRAPH and to in GRAPHS):
+        if job.kind is not None and not (job.kind == GRAPH and to in REWRITES):
             target_of(to)
     return jobs
 

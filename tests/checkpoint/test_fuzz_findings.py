@@ -1,0 +1,59 @@
+"""What `benchmarks/fuzz_checkpoint.py` found, and what stands beside it: each file is refused as any damaged one."""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+from .checkpoint_cases import PROVENANCE, address_space, forged
+from .test_damaged_files import refusal, written
+
+
+def test_two_tensors_of_one_name_are_refused_with_the_file(tmp_path: Path) -> None:
+    part = ("U8", [1], b"\1")
+    document = {"schema": 2, "tensors": {}, "provenance": PROVENANCE.to_json()}
+    raw = forged({"fc.weight": part, "fc.weight.packed": part}, document)
+
+    said = refusal(written(tmp_path / "model.safetensors", raw))
+
+    assert said.startswith("two tensors would be stored under the name 'fc.weight.packed'")
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\nb", "a\0b", "\x1b[2J", "a" * 256, "\u00e9" * 128])
+def test_index_that_names_a_file_no_system_takes(tmp_path: Path, name: str) -> None:
+    index = json.dumps({"weight_map": {"fc.weight": name}}).encode()
+
+    said = refusal(written(tmp_path / "model.safetensors.index.json", index))
+
+    assert said.startswith("names the file ")
+    assert said.endswith("; files must lie beside the index")
+
+
+def test_path_with_a_null_byte(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "a\0b").startswith("no such name is possible")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits address space as Linux does")
+@pytest.mark.parametrize(
+    ("shape", "raw", "kept"),
+    [([2**30], b"", 0), ([2**20, 2**9], struct.pack("<B", 0), 1)],  # of bools; of values
+)
+def test_memory_that_this_process_may_not_take(tmp_path: Path, shape: list[int], raw: bytes, kept: int) -> None:
+    streams = [raw, *[b"\1" * kept] * 2]
+    entry = {"encoding": "gap", "mask": "stored", "shape": shape, "dtype": "F16", "kept": kept, "raw": len(raw)}
+    document = {
+        "schema": 2,
+        "tensors": {"a.weight": {**entry, "bytes": [len(stream) for stream in streams]}},
+        "provenance": None,
+    }
+    whole = b"".join(streams)
+    path = written(tmp_path / "model.safetensors", forged({"a.weight.packed": ("U8", [len(whole)], whole)}, document))
+    with address_space(3 * 2**28):
+        said = refusal(path)
+
+    elements = 2**30 if kept == 0 else 2**29
+    assert said == f"tensor 'a.weight' of {elements:,} elements does not fit into free memory; is the file damaged?"
