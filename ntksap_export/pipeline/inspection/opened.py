@@ -84,7 +84,7 @@ def open_any(path: Path) -> Iterator[Opened]:
         mask, note = load_mask(path)
         yield Opened(path, MASK, _Masks(mask), note)
         return
-    kind = kind_of(path) or recognise(path)
+    kind = kind_of(path) or (GRAPH if path.suffix == ".onnx" and path.is_file() else recognise(path))
     if kind == GRAPH:
         graph = Graph.load(path)
         with open_weights(path) as weights:
