@@ -31,7 +31,6 @@ MOST_SECONDS: Final = 20  # for one input
 MOST_CHECKED: Final = 1 << 24  # dense bytes up to which what was read is written and read again
 MOST_INPUT: Final = 16384
 LIBRARIES: Final = ("atheris", "safetensors", "zstandard")
-_MEMORY: Final = "can't allocate memory"
 
 
 class Broken(Exception):
@@ -118,7 +117,7 @@ class Harness:
             raise Broken(f"does not begin with the file: {said}")
         if len(said.splitlines()) != 1 or len(said) > len(str(path)) + 500 or not said.isprintable():
             raise Broken(f"is not one short line: {said!r}")
-        kind = re.sub(r"'[^']*'|\[.*\]|\(.*\)|\d+", "_", said.partition(": ")[2])[:60]
+        kind = re.sub(r"; got .*|'[^']*'|\"[^\"]*\"|[\[({].*|\d+", "_", said.partition(": ")[2])[:60]
         if kind not in self.refusals:
             self.refusals.add(kind)
 

@@ -14,6 +14,7 @@ import math
 import random
 import struct
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -128,7 +129,8 @@ class File:
             }
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, struct.error):
             return None
-        return cls(parts, document) if isinstance(document, dict) else None
+        sound = isinstance(document, dict) and all(isinstance(shape, list) for _, shape, _ in parts.values())
+        return cls(parts, document) if sound else None
 
     def bytes(self, rng: Rng) -> bytes:
         """The file, its offsets right; in one of twelve the header is changed once more."""
@@ -160,7 +162,7 @@ def _leaves(node: Any) -> Iterator[tuple[Any, Any]]:
 
 def _other(value: Any, rng: Rng) -> Any:
     if rng.random() < 0.1:
-        return rng.choice(OTHERS)
+        return deepcopy(rng.choice(OTHERS))
     if type(value) is int:
         return rng.choice((value + 1, value - 1, value * 2, value // 2, -value, rng.choice(NUMBERS), rng.randrange(64)))
     if isinstance(value, str):
@@ -266,7 +268,7 @@ class Mutator:
             file.parts[part] = other.parts[part]
         mine, theirs = file.document.get("tensors"), other.document.get("tensors", {})
         if isinstance(mine, dict):
-            mine.update({key: dict(entry) for key, entry in theirs.items() if root and key.startswith(root)})
+            mine.update({key: deepcopy(entry) for key, entry in theirs.items() if root and key.startswith(root)})
 
     def _without(self, file: File, rng: Rng) -> None:
         tree: Any = rng.choice((file.parts, file.parts, file.document.get("tensors"), file.document))

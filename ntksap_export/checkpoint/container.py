@@ -189,7 +189,9 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
+    line = (str(error) or type(error).__name__).splitlines()[0][:200]
+    # A library quotes the file as it is, a terminal's control codes too.
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -64,16 +64,15 @@ class Graph:
 
     def weights(self) -> Iterator[tuple[str, np.ndarray]]:
         """Name and value of each initializer of two or more axes."""
-        return ((name, values) for name, values in self.initializers() if values.ndim >= 2)
-
-    def initializers(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Name and value of each initializer."""
         for item in self.proto.graph.initializer:
-            yield item.name, numpy_helper.to_array(item)
+            if len(item.dims) >= 2:
+                yield item.name, numpy_helper.to_array(item)
 
     def without_weights(self) -> bytes:
-        """The graph but for the values of its initializers: what two graphs of one structure have in common."""
+        """Nodes, inputs, outputs and opsets: what graphs that differ in their initializers alone have in common."""
         proto = onnx.ModelProto()
-        proto.CopyFrom(self.proto)
-        del proto.graph.initializer[:]
+        proto.graph.CopyFrom(self.proto.graph)
+        proto.opset_import.extend(self.proto.opset_import)
+        for field in ("initializer", "sparse_initializer"):
+            proto.graph.ClearField(field)
         return bytes(proto.SerializeToString(deterministic=True))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .checkpoint_cases import PROVENANCE, address_space, forged
+from .checkpoint_cases import PROVENANCE, address_space, forged, joined
 from .test_damaged_files import refusal, written
 
 
@@ -31,6 +31,15 @@ def test_index_that_names_a_file_no_system_takes(tmp_path: Path, name: str) -> N
 
     assert said.startswith("names the file ")
     assert said.endswith("; files must lie beside the index")
+
+
+def test_control_codes_of_the_header_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    raw = joined({"a": {"dtype": "\x7f\x1b[2J", "shape": [1], "data_offsets": [0, 1]}}, b"1")
+
+    said = refusal(written(tmp_path / "model.safetensors", raw))
+
+    assert said.isprintable()
+    assert "unknown variant `\\x7f\\x1b[2J`" in said
 
 
 def test_path_with_a_null_byte(tmp_path: Path) -> None:

@@ -213,6 +213,20 @@ def test_graphs_are_compared_with_their_nodes(finished_run: Path, tmp_path: Path
     assert ([], False, False) == (found["tensors"], found["nodes"], found["same"])
 
 
+def test_a_sparse_initializer_is_told_and_no_difference(finished_run: Path, tmp_path: Path) -> None:
+    from ntksap_export.graph import sparsify
+
+    names = sparsify(finished_run / "model.onnx", tmp_path / "sparse.onnx")
+
+    found = compare_paths(finished_run / "model.onnx", tmp_path / "sparse.onnx")
+    rows = {row["name"]: row for row in inspect_path(tmp_path / "sparse.onnx")["tensors"]}
+
+    assert names
+    assert (True, True) == (found["same"], found["nodes"])
+    assert {name: ["dense", "sparse"] for name in names} == found["encodings"]
+    assert "sparse" == rows[names[0]]["encoding"]
+
+
 @pytest.mark.parametrize("content", [b"", b"\x80garbage", b"{}", b"\x07" * 90])
 def test_garbage_beside_a_checkpoint_is_an_error_of_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "garbage").write_bytes(content)

@@ -45,6 +45,8 @@ def compare_paths(first: Path, second: Path) -> dict[str, Any]:
             stored = [one.stored(name, left)[0], other.stored(name, right)[0]]
             if stored[0] != stored[1]:
                 encodings[name] = stored
+            if one.graph and other.graph:  # there sparse is a way to store it, and no mask
+                left, right = Decoded(left.tensor, None), Decoded(right.tensor, None)
             if found := _masks(left, right) if masks_only else _difference(left, right):
                 rows.append({"name": name, **found})
         nodes = _same_nodes(one, other)

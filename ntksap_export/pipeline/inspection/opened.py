@@ -8,17 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
-import numpy as np
-import torch
-
 from ntksap_export.checkpoint import Provenance, Source, load_mask, open_checkpoint
 from ntksap_export.checkpoint.bits import matrix_shape
-from ntksap_export.checkpoint.container import shown
 from ntksap_export.checkpoint.encodings import Decoded
 from ntksap_export.checkpoint.formats import FORMATS, pieces, recognise
 from ntksap_export.checkpoint.formats.files import is_mask_file
-from ntksap_export.errors import CheckpointError, ExportError
-from ntksap_export.graph import Graph
+from ntksap_export.errors import CheckpointError
+from ntksap_export.graph import Graph, Weights, open_weights
 from ntksap_export.masks import Mask
 from ntksap_export.pipeline.convert.kinds import GRAPH, kind_of
 
@@ -65,7 +61,7 @@ class Opened:
             return self.source.stored(name)
         if decoded.kept is None:
             return "dense", decoded.tensor.nbytes
-        return "dense and mask", None
+        return ("sparse" if self.format == GRAPH else "dense and mask"), None
 
     @property
     def file_bytes(self) -> int:
@@ -88,10 +84,11 @@ def open_any(path: Path) -> Iterator[Opened]:
         mask, note = load_mask(path)
         yield Opened(path, MASK, _Masks(mask), note)
         return
-    kind = kind_of(path) or recognise(path)
+    kind = kind_of(path) or (GRAPH if path.suffix == ".onnx" and path.is_file() else recognise(path))
     if kind == GRAPH:
         graph = Graph.load(path)
-        yield Opened(path, GRAPH, _Initializers(path, graph), None, graph)
+        with open_weights(path) as weights:
+            yield Opened(path, GRAPH, _Initializers(weights), None, graph)
     elif kind == "ntksap":
         with open_checkpoint(pieces(path, kind)[0]) as reader:
             yield Opened(path, kind, reader, _told(reader.provenance))
@@ -122,27 +119,15 @@ class _Masks:
 
 
 class _Initializers:
-    """The initializers of a graph, under their names."""
+    """The initializers of a graph; a sparse one is kept where it stores a value."""
 
     provenance: Provenance | None = None
 
-    def __init__(self, path: Path, graph: Graph) -> None:
-        self._path = path
-        self._items = dict(graph.initializers())
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
 
     def names(self) -> tuple[str, ...]:
-        return tuple(self._items)
+        return self._weights.names()
 
     def read(self, name: str) -> Decoded:
-        return Decoded(_tensor(self._path, name, self._items[name]), None)
-
-
-def _tensor(path: Path, name: str, values: np.ndarray) -> torch.Tensor:
-    copied = np.array(values)  # with memory of its own, and writable
-    try:
-        return torch.from_numpy(copied)
-    except TypeError:
-        dtype = getattr(torch, str(copied.dtype), None)  # bfloat16 and the 8-bit floats, which numpy has not
-    if not isinstance(dtype, torch.dtype) or dtype.itemsize != copied.itemsize:
-        raise ExportError(f"'{path}': initializer {shown(name)} holds {copied.dtype}, which cannot be compared")
-    return torch.from_numpy(copied.view(np.dtype(f"u{copied.itemsize}"))).view(dtype)
+        return Decoded(*self._weights.read(name))
