@@ -70,8 +70,8 @@ TARGETS: Final[Mapping[str, Target]] = {
 }
 
 
-class _Graph:
-    """The initializers of a graph as a checkpoint's tensors."""
+class Initializers:
+    """The initializers of a graph as a checkpoint's tensors; a sparse one is kept where it stores a value."""
 
     provenance: Provenance | None = None
 
@@ -79,9 +79,11 @@ class _Graph:
         self._weights = weights
 
     def names(self) -> tuple[str, ...]:
+        """Their names, sorted."""
         return self._weights.names()
 
     def read(self, name: str) -> Decoded:
+        """One of them."""
         return Decoded(*self._weights.read(name))
 
 
@@ -106,7 +108,7 @@ def open_kind(path: Path, kind: str) -> Iterator[Source]:
     """
     if kind == GRAPH:
         with open_weights(path) as weights:
-            yield _Graph(weights)
+            yield Initializers(weights)
         return
     with formats.FORMATS[kind].open_source(path) as source:
         yield source

@@ -14,9 +14,9 @@ from ntksap_export.checkpoint.encodings import Decoded
 from ntksap_export.checkpoint.formats import FORMATS, pieces, recognise
 from ntksap_export.checkpoint.formats.files import is_mask_file
 from ntksap_export.errors import CheckpointError
-from ntksap_export.graph import Graph, Weights, open_weights
+from ntksap_export.graph import Graph, open_weights
 from ntksap_export.masks import Mask
-from ntksap_export.pipeline.convert.kinds import GRAPH, kind_of
+from ntksap_export.pipeline.convert.kinds import GRAPH, Initializers, kind_of
 
 MASK: Final = "mask"
 KINDS: Final[Mapping[str, str]] = {
@@ -88,7 +88,7 @@ def open_any(path: Path) -> Iterator[Opened]:
     if kind == GRAPH:
         graph = Graph.load(path)
         with open_weights(path) as weights:
-            yield Opened(path, GRAPH, _Initializers(weights), None, graph)
+            yield Opened(path, GRAPH, Initializers(weights), None, graph)
     elif kind == "ntksap":
         with open_checkpoint(pieces(path, kind)[0]) as reader:
             yield Opened(path, kind, reader, _told(reader.provenance))
@@ -116,18 +116,3 @@ class _Masks:
     def stored(self, name: str) -> tuple[str, int]:
         rows, columns = matrix_shape(tuple(self._mask[name].shape))
         return "bitmask", rows * -(-columns // 8)
-
-
-class _Initializers:
-    """The initializers of a graph; a sparse one is kept where it stores a value."""
-
-    provenance: Provenance | None = None
-
-    def __init__(self, weights: Weights) -> None:
-        self._weights = weights
-
-    def names(self) -> tuple[str, ...]:
-        return self._weights.names()
-
-    def read(self, name: str) -> Decoded:
-        return Decoded(*self._weights.read(name))
