@@ -10,7 +10,8 @@ from typing import Any
 from ntksap_export import recipes
 from ntksap_export.cli import console, texts
 from ntksap_export.cli.options import given
-from ntksap_export.config import DEFAULT_SPARSITY, RunConfig, make_config, merge, read_toml
+from ntksap_export.config import DEFAULT_SPARSITY, RunConfig, make_config, merge
+from ntksap_export.config_file import read_toml
 from ntksap_export.errors import ConfigError
 from ntksap_export.pipeline import RunDir, process_group, run_stage, summary
 from ntksap_export.progress import Progress

@@ -7,9 +7,7 @@ defaults depend on the data or the model; `pipeline.resolve` fills them in, so t
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -187,7 +185,7 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
         values["sparsity"] = 1.0 - float(density)
     for key in values:
         if key not in RunConfig.model_fields:
-            raise ConfigError(_unknown_key(key))
+            raise ConfigError(unknown_key(key))
         if isinstance(values[key], bool) and RunConfig.model_fields[key].annotation is not bool:
             # pydantic would take it for 1 or 0.
             raise ConfigError(f"{flag_name(key)}: takes no {str(values[key]).lower()}; leave it out for the default")
@@ -197,50 +195,6 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
         raise ConfigError(_first_problem(error)) from None
     _check_together(config)
     return config
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The keys of a TOML file, as flags are named (`batch-size` or `batch_size`).
-
-    Raises:
-        ConfigError: no such file, not TOML, or an unknown key.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"--config: no such file '{path}'") from None
-    except OSError as error:
-        raise ConfigError(f"--config '{path}' cannot be read: {error.strerror}; name a TOML file") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"--config '{path}' is not TOML: {error}") from None
-    values, _ = parse_toml(text, f"--config '{path}'")
-    return values
-
-
-def parse_toml(text: str, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The keys of a TOML text, with underscores, and its table `about`, which is for readers and may be missing.
-
-    Args:
-        text: of the file.
-        where: what it is, for errors.
-
-    Raises:
-        ConfigError: not TOML, or an unknown key.
-    """
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where} is not TOML: {error}") from None
-    about = table.pop("about") if isinstance(table.get("about"), dict) else {}
-    values = {}
-    for key, value in table.items():
-        name = key.replace("-", "_")
-        if name not in RunConfig.model_fields and name != "density":
-            raise ConfigError(f"{where}: {_unknown_key(key)}")
-        if name in values:
-            raise ConfigError(f"{where} has '{flag_name(name)}' twice, with - and with _; leave one of them away")
-        values[name] = value
-    return values, about
 
 
 def merge(file_values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -269,7 +223,8 @@ def pruned_name(pattern: str) -> str:
     return "slim+sparse" if plus else "slim"
 
 
-def _unknown_key(key: str) -> str:
+def unknown_key(key: str) -> str:
+    """What is said of a key that is none: near ones, and all."""
     valid = [flag_name(name) for name in (*RunConfig.model_fields, "density")]
     near = difflib.get_close_matches(flag_name(key), valid, n=2, cutoff=0.6)
     hint = f"did you mean {' or '.join(near)}? " if near else ""

@@ -14,7 +14,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from ntksap_export.config import STAGE_KEYS, defaults, flag_name, make_config, merge, parse_toml
+from ntksap_export.config import STAGE_KEYS, defaults, flag_name, make_config, merge
+from ntksap_export.config_file import parse_toml
 from ntksap_export.errors import ConfigError
 
 _HOME = files("ntksap_export") / "training" / "recipes"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ntksap_export.errors import CheckpointError
+from ntksap_export.quoting import shown
 
 _ALWAYS_BYTES: Final = 2**30
 _TIMES: Final = 4096
@@ -25,6 +26,6 @@ def check_dense_bytes(name: str, dense_bytes: int, stored_bytes: int) -> None:
     """
     if dense_bytes > max(_ALWAYS_BYTES, _TIMES * stored_bytes):
         raise CheckpointError(
-            f"tensor {ascii(name)[:80]} would take {dense_bytes} bytes, of which {stored_bytes} are stored; "
+            f"tensor {shown(name)} would take {dense_bytes} bytes, of which {stored_bytes} are stored; "
             "is the file damaged?"
         )

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ntksap_export.config import FREE_KEYS, STAGE_KEYS, RunConfig, flag_name, make_config, merge, read_toml
+from ntksap_export.config import FREE_KEYS, STAGE_KEYS, RunConfig, flag_name, make_config, merge
+from ntksap_export.config_file import read_toml
 from ntksap_export.errors import ConfigError
 from ntksap_export.ranges import check_sparsity
 

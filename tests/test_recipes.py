@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ntksap_export import networks, recipes
-from ntksap_export.config import FREE_KEYS, PRUNE_KEYS, TRAIN_KEYS, make_config, parse_toml, read_toml
+from ntksap_export.config import FREE_KEYS, PRUNE_KEYS, TRAIN_KEYS, make_config
+from ntksap_export.config_file import parse_toml, read_toml
 from ntksap_export.data.table import DATA_SETS
 from ntksap_export.errors import ConfigError
 from ntksap_export.masks import Mask

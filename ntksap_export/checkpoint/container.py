@@ -21,6 +21,7 @@ from safetensors import safe_open
 
 from ntksap_export.atomic import canonical_json
 from ntksap_export.errors import CheckpointError
+from ntksap_export.quoting import first_line, shown
 
 METADATA_KEY: Final = "ntksap"
 SCHEMA: Final = 2  # 1 knew dense and bitmask, and named every tensor
@@ -105,10 +106,7 @@ class Container:
             CheckpointError: they cannot be read.
         """
         check_memory_for(self.spec(part).nbytes, part)
-        tensor = self.view(part)
-        if tensor.dtype == torch.bool and bool((tensor.view(torch.uint8) > 1).any()):
-            raise CheckpointError(f"tensor {shown(part)} is bool but holds bytes other than 0 and 1")
-        return tensor.clone()
+        return owned(part, self.view(part))
 
     def view(self, part: str) -> torch.Tensor:
         """The values of `part`, perhaps mapped to the file: only to be read, and only while it is open.
@@ -117,20 +115,31 @@ class Container:
             CheckpointError: they cannot be read.
         """
         self.spec(part)
-        try:
-            tensor: torch.Tensor = self._handle.get_tensor(part)
-        except Exception as error:  # the library raises its own errors, torch's, and the system's
-            raise CheckpointError(f"tensor {shown(part)} cannot be read: {_first_line(error)}") from error
-        return tensor
+        return mapped(self._handle, part)
 
 
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Put the file's name in front of every CheckpointError raised in the block."""
+def mapped(handle: Any, name: str) -> torch.Tensor:
+    """A tensor of an open safetensors file, perhaps mapped to it.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
     try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        tensor: torch.Tensor = handle.get_tensor(name)
+    except Exception as error:  # the library raises its own errors, torch's, and the system's
+        raise CheckpointError(f"tensor {shown(name)} cannot be read: {first_line(error)}") from error
+    return tensor
+
+
+def owned(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """What `mapped` gave, in memory of its own.
+
+    Raises:
+        CheckpointError: a bool that is neither 0 nor 1.
+    """
+    if tensor.dtype == torch.bool and bool((tensor.view(torch.uint8) > 1).any()):
+        raise CheckpointError(f"tensor {shown(name)} is bool but holds bytes other than 0 and 1")
+    return tensor.clone()
 
 
 @contextmanager
@@ -144,11 +153,11 @@ def open_container(path: Path) -> Iterator[Container]:
     try:
         opened: Any = safe_open(path, framework="pt")
     except Exception as error:
-        raise CheckpointError(f"{_what_it_is(head)} ({_first_line(error)})") from error
+        raise CheckpointError(f"{_what_it_is(head)} ({first_line(error)})") from error
     with opened as handle:
         names = list(handle.keys())
         document = _parsed(handle.metadata(), len(names))
-        yield Container(handle, document, {name: _spec(handle, name) for name in names})
+        yield Container(handle, document, {name: spec_of(handle, name) for name in names})
 
 
 def shape_from_json(value: Any) -> tuple[int, ...]:
@@ -177,21 +186,9 @@ def check_memory_for(nbytes: int, name: str) -> None:
         )
 
 
-def shown(value: object) -> str:
-    """`value` for a message: one line, at most 80 characters."""
-    text = ascii(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 def dtype_name(dtype: torch.dtype) -> str:
     """As torch writes it, without `torch.`."""
     return str(dtype).removeprefix("torch.")
-
-
-def _first_line(error: BaseException) -> str:
-    line = (str(error) or type(error).__name__).splitlines()[0][:200]
-    # A library quotes the file as it is, a terminal's control codes too.
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -206,7 +203,7 @@ def _first_bytes(path: Path) -> bytes:
     except OSError as error:
         raise CheckpointError((error.strerror or str(error)).lower()) from error
     except ValueError as error:  # a name with a null byte, or one that cannot be encoded
-        raise CheckpointError(f"no such name is possible: {_first_line(error)}") from error
+        raise CheckpointError(f"no such name is possible: {first_line(error)}") from error
 
 
 def _what_it_is(head: bytes) -> str:
@@ -219,11 +216,18 @@ def _what_it_is(head: bytes) -> str:
         return "not an ntksap checkpoint; a zip archive, as torch.save writes: these are never unpickled here"
     if head[:1] == b"\x80" and head[1:2] in _PICKLE_PROTOCOLS:
         return "not an ntksap checkpoint; a pickle: these are never unpickled here"
-    if head.lstrip().startswith(b"<"):
-        return "not an ntksap checkpoint; an HTML or XML page: was the download refused?"
-    if head.startswith(b"version https://git-lfs"):
-        return "not an ntksap checkpoint; a git-lfs pointer: fetch the file itself with git lfs pull"
+    if (found := stand_in(head)) is not None:
+        return f"not an ntksap checkpoint; {found}"
     return "not a readable safetensors file; truncated or damaged"
+
+
+def stand_in(head: bytes) -> str | None:
+    """What came in the place of a file, told by its first bytes; None for anything else."""
+    if head.startswith(b"version https://git-lfs"):
+        return "a git-lfs pointer: fetch the file itself with git lfs pull"
+    if head.lstrip().startswith(b"<"):
+        return "an HTML or XML page: was the download refused?"
+    return None
 
 
 def _parsed(metadata: Mapping[str, str] | None, tensors: int) -> dict[str, Any]:
@@ -236,7 +240,7 @@ def _parsed(metadata: Mapping[str, str] | None, tensors: int) -> dict[str, Any]:
         document = json.loads(metadata[METADATA_KEY], parse_constant=_refuse)
         canonical_json(document)  # refuses what could not be written again, such as 1e999
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"its {METADATA_KEY!r} metadata is not JSON: {_first_line(error)}") from error
+        raise CheckpointError(f"its {METADATA_KEY!r} metadata is not JSON: {first_line(error)}") from error
     if not isinstance(document, dict):
         raise CheckpointError(f"its {METADATA_KEY!r} metadata must be a JSON object; got {shown(document)}")
     schema = document.get("schema")
@@ -254,7 +258,12 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _spec(handle: Any, name: str) -> Spec:
+def spec_of(handle: Any, name: str) -> Spec:
+    """The spec of a tensor of an open safetensors file.
+
+    Raises:
+        CheckpointError: its dtype is not in `DTYPES`.
+    """
     view = handle.get_slice(name)
     code = view.get_dtype()
     if code not in DTYPES:

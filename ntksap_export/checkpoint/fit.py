@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
-from ntksap_export.checkpoint.container import shown
 from ntksap_export.errors import CheckpointError
+from ntksap_export.quoting import shown
 
 
 def check_memory(state: Mapping[str, torch.Tensor]) -> None:

@@ -11,16 +11,11 @@ import torch
 
 from ntksap_export import atomic
 from ntksap_export.checkpoint.bits import pack, packed_shape, unpack
-from ntksap_export.checkpoint.container import (
-    Container,
-    naming,
-    open_container,
-    shape_from_json,
-    shown,
-)
+from ntksap_export.checkpoint.container import Container, open_container, shape_from_json
 from ntksap_export.checkpoint.writer import container_bytes
 from ntksap_export.errors import CheckpointError
 from ntksap_export.masks import Mask
+from ntksap_export.quoting import naming, shown
 
 
 def save_mask(path: str | os.PathLike[str], mask: Mask, provenance_json: Mapping[str, Any]) -> None:

@@ -11,12 +11,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ntksap_export.checkpoint import encodings
-from ntksap_export.checkpoint.container import Container, naming, open_container, shown
+from ntksap_export.checkpoint.container import Container, open_container
 from ntksap_export.checkpoint.encodings import Decoded, Entry
+from ntksap_export.checkpoint.names import claim_
 from ntksap_export.checkpoint.provenance import Provenance
 from ntksap_export.checkpoint.shards import Index, index_of, is_sharded, read_index
-from ntksap_export.checkpoint.write import claim_
 from ntksap_export.errors import CheckpointError
+from ntksap_export.quoting import naming, shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,29 +9,28 @@ still points to, and they count from the moment that the index takes its place.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ntksap_export import atomic
-from ntksap_export.checkpoint.container import shown
+from ntksap_export.checkpoint.json_file import json_object
 from ntksap_export.errors import CheckpointError
+from ntksap_export.quoting import shown
 
-_SUFFIX: Final = ".index.json"
-_MOST_INDEX_BYTES: Final = 100_000_000  # as safetensors allows a header
+INDEX_SUFFIX: Final = ".index.json"
 _MOST_NAME_BYTES: Final = 255  # as file systems allow
 
 
 def index_of(path: Path) -> Path:
     """Where the index of the checkpoint `path` stands."""
-    return path if path.name.endswith(_SUFFIX) else path.with_name(path.name + _SUFFIX)
+    return path if path.name.endswith(INDEX_SUFFIX) else path.with_name(path.name + INDEX_SUFFIX)
 
 
 def is_sharded(path: Path) -> bool:
     """Whether `path` is an index, or has one and is no file itself."""
-    return path.name.endswith(_SUFFIX) or (not path.exists() and index_of(path).is_file())
+    return path.name.endswith(INDEX_SUFFIX) or (not path.exists() and index_of(path).is_file())
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +47,8 @@ def read_index(path: Path) -> Index:
     Raises:
         CheckpointError: it is missing, too large, no index, or names a file elsewhere.
     """
-    try:
-        if path.stat().st_size > _MOST_INDEX_BYTES:
-            raise CheckpointError(f"is larger than {_MOST_INDEX_BYTES:,} bytes; no index is")
-        found: Any = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError((error.strerror or str(error)).lower()) from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError("is no JSON; write the checkpoint again") from error
-    files = found.get("weight_map") if isinstance(found, dict) else None
+    found = json_object(path)
+    files = found.get("weight_map")
     if not isinstance(files, dict) or not files or not all(isinstance(name, str) for name in files.values()):
         raise CheckpointError(f"must have a weight_map of tensors to files; got {shown(found)}")
     for name in files.values():

@@ -10,16 +10,17 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
-from ntksap_export.checkpoint.container import shown
 from ntksap_export.checkpoint.encodings import AUTO, Decoded, encode
 from ntksap_export.checkpoint.fit import check_memory, misfits
+from ntksap_export.checkpoint.names import claim_
 from ntksap_export.checkpoint.provenance import Provenance
 from ntksap_export.checkpoint.reader import open_checkpoint
 from ntksap_export.checkpoint.size_report import SizeReport, SizeRow
 from ntksap_export.checkpoint.source import Source
-from ntksap_export.checkpoint.write import checked, checkpoint_bytes, claim_, plain, write_checkpoint
+from ntksap_export.checkpoint.write import checked, checkpoint_bytes, plain, write_checkpoint
 from ntksap_export.errors import CheckpointError
 from ntksap_export.masks import Mask
+from ntksap_export.quoting import shown
 
 
 @dataclass(frozen=True, slots=True, eq=False)

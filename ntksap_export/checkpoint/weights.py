@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from ntksap_export.checkpoint import formats
-from ntksap_export.checkpoint.container import shown
 from ntksap_export.checkpoint.digest import digest
 from ntksap_export.checkpoint.fit import check_memory, misfits
 from ntksap_export.errors import CheckpointError
+from ntksap_export.quoting import shown
 
 _READ = ("ntksap", "safetensors", "torch", "folder")
 

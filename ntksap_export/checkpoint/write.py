@@ -11,13 +11,15 @@ from typing import Any
 import torch
 
 from ntksap_export.checkpoint.bits import any_bit_set
-from ntksap_export.checkpoint.container import DTYPES, shown
-from ntksap_export.checkpoint.encodings import AUTO, ENCODINGS, Decoded, check_encoding, encode
+from ntksap_export.checkpoint.container import DTYPES
+from ntksap_export.checkpoint.encodings import AUTO, Decoded, check_encoding, encode
+from ntksap_export.checkpoint.names import claim_
 from ntksap_export.checkpoint.provenance import Provenance
 from ntksap_export.checkpoint.shards import Shard, place, place_shards
 from ntksap_export.checkpoint.source import Source
 from ntksap_export.checkpoint.writer import Writer
 from ntksap_export.errors import CheckpointError, ConfigError
+from ntksap_export.quoting import shown
 
 _STORABLE = frozenset(DTYPES.values())
 
@@ -129,21 +131,3 @@ def plain(name: str, tensor: object) -> torch.Tensor:
     if tensor.dtype not in _STORABLE:
         raise CheckpointError(f"{shown(name)} has dtype {tensor.dtype}, which cannot be stored; convert it first")
     return tensor.detach().cpu().contiguous()
-
-
-def claim_(taken: set[str], name: str, pruned: bool) -> None:
-    """Add to `taken`, in place, every name that a tensor may have in the file.
-
-    Which encoding is chosen does not matter: whether a checkpoint can be saved must not hang on how sparse it is.
-
-    Raises:
-        CheckpointError: one of them is taken.
-    """
-    encodings = ENCODINGS.values() if pruned else (ENCODINGS["dense"], ENCODINGS["planes"])
-    claimed = {name, *(part for encoding in encodings for part in encoding.parts(name))}
-    if twice := sorted(claimed & taken) or sorted(claimed & {"__metadata__"}):
-        raise CheckpointError(
-            f"two tensors would be stored under the name {shown(twice[0])}: P.weight may take P.weight.packed, and "
-            "pruned also P.shape, P.compressed, P.bitmask and P.row_offsets; rename one"
-        )
-    taken |= claimed

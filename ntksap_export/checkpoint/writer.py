@@ -7,7 +7,6 @@ order; a single metadata key holding canonical JSON leaves no order to chance.
 from __future__ import annotations
 
 import io
-import json
 import tempfile
 from collections.abc import Mapping
 from contextlib import closing
@@ -17,10 +16,10 @@ from typing import IO, Any, Final
 import torch
 
 from ntksap_export.atomic import canonical_json
-from ntksap_export.checkpoint.container import DTYPE_CODES, DTYPES, METADATA_KEY, SCHEMA
+from ntksap_export.checkpoint.container import METADATA_KEY, SCHEMA, Spec
+from ntksap_export.checkpoint.header import header
 
 _IN_MEMORY: Final = 64 << 20  # bytes held before they go to a file that has no name
-_ALIGNMENT: Final = 8
 _PIECE: Final = 1 << 22
 
 
@@ -32,13 +31,13 @@ class Writer:
         self._aside: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - `close` closes it
             _IN_MEMORY, dir=None if directory is None else str(directory)
         )
-        self._where: dict[str, tuple[int, str, list[int], int]] = {}  # name -> place aside, dtype, shape, bytes
+        self._where: dict[str, tuple[int, Spec]] = {}  # name -> place aside
         self.nbytes = 0
 
     @property
     def sizes(self) -> dict[str, int]:
         """Bytes of each tensor."""
-        return {name: nbytes for name, (*_, nbytes) in self._where.items()}
+        return {name: spec.nbytes for name, (_, spec) in self._where.items()}
 
     def close(self) -> None:
         """Drop what was put aside."""
@@ -52,33 +51,24 @@ class Writer:
             tensor: contiguous, on the CPU, of a dtype in `DTYPES`.
         """
         assert name not in self._where
-        self._where[name] = (self.nbytes, DTYPE_CODES[tensor.dtype], list(tensor.shape), tensor.nbytes)
+        self._where[name] = (self.nbytes, Spec(tensor.dtype, tuple(tensor.shape)))
         if tensor.nbytes:
             self._aside.write(tensor.view(-1).view(torch.uint8).numpy().data)
         self.nbytes += tensor.nbytes
 
-    def write(self, file: IO[bytes], document: Mapping[str, Any] | None) -> None:
+    def write(self, file: IO[bytes], document: Mapping[str, Any]) -> None:
         """Write header and tensors.
 
         Args:
             file: to write to.
-            document: JSON-able; goes under the one metadata key, with the schema's number added. None: no metadata.
+            document: JSON-able; goes under the one metadata key, with the schema's number added.
         """
-        order = sorted(self._where, key=lambda name: (-_width(self._where[name][1]), name))
-        header: dict[str, Any] = {}
-        if document is not None:
-            header["__metadata__"] = {METADATA_KEY: canonical_json({**document, "schema": SCHEMA})}
-        end = 0
-        for name in order:
-            _, dtype, shape, nbytes = self._where[name]
-            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + nbytes]}
-            end += nbytes
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        text += b" " * (-len(text) % _ALIGNMENT)
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name in order:
-            place, *_, nbytes = self._where[name]
-            self._copy(place, nbytes, file)
+        metadata = {METADATA_KEY: canonical_json({**document, "schema": SCHEMA})}
+        text, places = header({name: spec for name, (_, spec) in self._where.items()}, metadata)
+        file.write(text)
+        for name in places:
+            place, spec = self._where[name]
+            self._copy(place, spec.nbytes, file)
 
     def _copy(self, place: int, nbytes: int, file: IO[bytes]) -> None:
         self._aside.seek(place)
@@ -95,7 +85,3 @@ def container_bytes(tensors: Mapping[str, torch.Tensor], document: Mapping[str, 
             writer.add(name, tensor)
         writer.write(file, document)
         return file.getvalue()
-
-
-def _width(code: str) -> int:
-    return DTYPES[code].itemsize

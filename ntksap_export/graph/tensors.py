@@ -18,6 +18,7 @@ import torch
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
 from ntksap_export.errors import CheckpointError
+from ntksap_export.quoting import shown
 from ntksap_export.sizes import check_dense_bytes
 
 _MAX_ELEMENTS: Final = 2**48  # no file holds more; below it no product of sizes overflows 64 bits
@@ -120,11 +121,6 @@ def patterns(tensor: torch.Tensor) -> npt.NDArray[Any]:
     """All values' bit patterns in a row, in the tensor's memory."""
     integers: npt.NDArray[Any] = tensor.view(-1).view(_INTEGERS[tensor.dtype.itemsize]).numpy()
     return integers
-
-
-def shown(name: str) -> str:
-    """A name for a message: one line, at most 80 characters."""
-    return ascii(name)[:80]
 
 
 def _shape(name: str, dims: Any) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from onnx.external_data_helper import load_external_data_for_model, uses_externa
 from ntksap_export.errors import CheckpointError, ExportError
 from ntksap_export.graph import tensors
 from ntksap_export.graph.model import Graph
+from ntksap_export.quoting import first_line, naming
 
 SPARSE_WARNING: Final = (
     "some runtimes refuse sparse_initializer (OpenVINO does); onnxruntime makes it dense as it loads: "
@@ -86,7 +87,7 @@ class Weights:
         Raises:
             CheckpointError: it contradicts itself.
         """
-        with _naming(self._path):
+        with naming(self._path):
             if name in self._sparse:
                 return tensors.read_sparse(self._sparse[name], self._path.parent)
             return tensors.read_dense(self._dense[name], self._path.parent), None
@@ -154,7 +155,7 @@ def _loaded(path: Path) -> onnx.ModelProto:
     try:
         return onnx.load(str(path), load_external_data=False)
     except (DecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: not a valid ONNX graph: {_first_line(error)}") from error
+        raise CheckpointError(f"{path}: not a valid ONNX graph: {first_line(error)}") from error
 
 
 def _rebuild_dense(
@@ -165,7 +166,7 @@ def _rebuild_dense(
     Weights(path, proto)
     total, sparse, left = _Total(path), [], []
     for item in proto.graph.initializer:
-        with _naming(path):
+        with naming(path):
             tensor = tensors.read_dense(item, path.parent) if tensors.is_readable(item) else None
         made = None if tensor is None else changed(item.name, tensor)
         if made is not None:
@@ -184,7 +185,7 @@ def _rebuild_dense(
 
 def _bring_in_sparse(proto: onnx.ModelProto, path: Path) -> None:
     for item in proto.graph.sparse_initializer:
-        with _naming(path):
+        with naming(path):
             tensors.read_sparse(item, path.parent)
             for part in (item.values, item.indices):
                 if uses_external_data(part):
@@ -208,20 +209,8 @@ def _write(path: Path, target: Path, proto: onnx.ModelProto) -> None:
         load_external_data_for_model(proto, str(path.parent))  # of constants, and of subgraphs
         onnx.checker.check_model(proto)
     except (onnx.checker.ValidationError, ValueError, OSError) as error:
-        raise CheckpointError(f"{path}: not a valid ONNX graph: {_first_line(error)}") from error
+        raise CheckpointError(f"{path}: not a valid ONNX graph: {first_line(error)}") from error
     Graph(proto, ()).save(target)
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _fields(file: BinaryIO, size: int) -> set[int]:

@@ -24,6 +24,7 @@ FLOORS = {
     "masks": 1,
     "atomic": 0,
     "config": 0,
+    "config_file": 0,
     "errors": 0,
     "hardware": 0,
     "launch": 0,
@@ -32,6 +33,7 @@ FLOORS = {
     "progress": 0,
     "ranges": 0,
     "recipes": 0,
+    "quoting": 0,
     "sizes": 0,
     "models": 0,
 }

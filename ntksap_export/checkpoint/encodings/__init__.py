@@ -7,11 +7,12 @@ from typing import Final
 
 import torch
 
-from ntksap_export.checkpoint.container import Container, shown
+from ntksap_export.checkpoint.container import Container
 from ntksap_export.checkpoint.encodings import bitmask, bitmask_zstd, dense, gap, n_of_m, planes
 from ntksap_export.checkpoint.encodings.encoding import Decoded, Encoded, Encoding, Entry, Packing, Subject
 from ntksap_export.checkpoint.encodings.packed import Packed
 from ntksap_export.errors import CheckpointError, ConfigError
+from ntksap_export.quoting import shown
 
 # A new encoding is one file and one line, and where it may be the smallest, its name in `_worth_trying`.
 ENCODINGS: Final[Mapping[str, Encoding]] = {

@@ -20,9 +20,10 @@ import numpy.typing as npt
 import torch
 
 from ntksap_export.checkpoint.bits import matrix_shape, pack, packed_shape, patterns, row_counts, unpack
-from ntksap_export.checkpoint.container import Container, shown
+from ntksap_export.checkpoint.container import Container
 from ntksap_export.checkpoint.encodings.encoding import Decoded, Encoded, Entry, Subject
 from ntksap_export.errors import CheckpointError
+from ntksap_export.quoting import shown
 
 
 def parts(name: str) -> tuple[str, ...]:

@@ -13,10 +13,11 @@ import torch
 
 from ntksap_export.atomic import canonical_json
 from ntksap_export.checkpoint.bits import any_bit_set, patterns
-from ntksap_export.checkpoint.container import MAX_ELEMENTS, Container, shape_from_json, shown
+from ntksap_export.checkpoint.container import MAX_ELEMENTS, Container, shape_from_json
 from ntksap_export.checkpoint.encodings.streams import Bytes, squeezed
 from ntksap_export.checkpoint.encodings.values import Bools, split
 from ntksap_export.errors import CheckpointError
+from ntksap_export.quoting import shown
 
 _MOST_FILLED: Final = 0.9  # above this share of others, zeros of what is not pruned are stored like the rest
 _HEADER_LINE: Final = 60  # bytes of a tensor's line in the header, beside its name

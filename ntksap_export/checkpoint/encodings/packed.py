@@ -16,12 +16,13 @@ import numpy as np
 import torch
 
 from ntksap_export.checkpoint.bits import patterns
-from ntksap_export.checkpoint.container import DTYPE_CODES, DTYPES, Container, check_memory_for, shown
+from ntksap_export.checkpoint.container import DTYPE_CODES, DTYPES, Container, check_memory_for
 from ntksap_export.checkpoint.encodings import values
 from ntksap_export.checkpoint.encodings.encoding import Decoded, Encoded, Entry, Packing, Subject
 from ntksap_export.checkpoint.encodings.streams import Bytes, expanded, squeezed
 from ntksap_export.checkpoint.encodings.values import Bools
 from ntksap_export.errors import CheckpointError
+from ntksap_export.quoting import shown
 
 
 class Positions(Protocol):

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from ntksap_export.checkpoint.container import stand_in
 from ntksap_export.checkpoint.formats import compressed_tensors, dense, model_folder, npz, ours, torch_file
 from ntksap_export.checkpoint.formats.files import head, read_json
 from ntksap_export.checkpoint.source import Source
@@ -79,10 +80,8 @@ def _what_it_is(path: Path) -> str:
     start = head(path, 64)
     if not start:
         return "the file is empty" if path.is_file() else "not a regular file"
-    if start.startswith(b"version https://git-lfs"):
-        return "a git-lfs pointer; fetch the file itself with git lfs pull"
-    if start.lstrip().startswith(b"<"):
-        return "an HTML or XML page; was the download refused?"
+    if (found := stand_in(start)) is not None:
+        return found
     if start.lstrip().startswith(b"{"):
         read_json(path)
         return "JSON, and no index of shards"

@@ -24,9 +24,10 @@ import numpy.typing as npt
 import torch
 
 from ntksap_export.checkpoint.bits import pack, packed_shape, patterns, row_counts, unpack
-from ntksap_export.checkpoint.container import Container, Spec, shape_from_json, shown
+from ntksap_export.checkpoint.container import Container, Spec, shape_from_json
 from ntksap_export.checkpoint.encodings import Decoded
 from ntksap_export.errors import CheckpointError
+from ntksap_export.quoting import shown
 
 BITMASK: Final = "sparse-bitmask"
 BITMASK_24: Final = "sparse-24-bitmask"

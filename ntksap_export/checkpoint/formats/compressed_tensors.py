@@ -23,7 +23,7 @@ import torch
 
 from ntksap_export import atomic
 from ntksap_export.checkpoint.bits import matrix_shape
-from ntksap_export.checkpoint.container import DTYPES, Container, Spec, dtype_name, naming, shape_from_json, shown
+from ntksap_export.checkpoint.container import DTYPES, Container, Spec, dtype_name, shape_from_json
 from ntksap_export.checkpoint.encodings import Decoded
 from ntksap_export.checkpoint.formats import bitmask_parts
 from ntksap_export.checkpoint.formats.bitmask_parts import BITMASK, BITMASK_24, PARTS
@@ -33,6 +33,7 @@ from ntksap_export.checkpoint.formats.stream import write_safetensors
 from ntksap_export.checkpoint.provenance import Provenance
 from ntksap_export.checkpoint.source import Source
 from ntksap_export.errors import CheckpointError
+from ntksap_export.quoting import naming, shown
 
 CONFIG_FILE: Final = "config.json"
 _VERSION: Final = "0.14.0"  # the layout's

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import torch
 
-from ntksap_export.checkpoint.container import Spec, shown
-from ntksap_export.checkpoint.formats.files import first_line, is_index, is_ours, read_index, safetensors_metadata
+from ntksap_export.checkpoint.container import Spec, mapped, owned
+from ntksap_export.checkpoint.formats.files import is_index, is_ours, read_index, safetensors_metadata
 from ntksap_export.checkpoint.formats.folder import open_handles
 from ntksap_export.checkpoint.formats.folding import FoldedSource
-from ntksap_export.checkpoint.formats.stream import CODES, write_safetensors
+from ntksap_export.checkpoint.formats.stream import write_safetensors
+from ntksap_export.checkpoint.header import CODES
 from ntksap_export.checkpoint.provenance import Provenance
 from ntksap_export.checkpoint.source import Source
 from ntksap_export.errors import CheckpointError
+from ntksap_export.quoting import shown
 
 
 def matches(path: Path) -> bool:
@@ -62,13 +64,7 @@ class _Stored:
         return tuple(self._handles[name].get_slice(name).get_shape())
 
     def read(self, name: str) -> torch.Tensor:
-        try:
-            tensor: torch.Tensor = self._handles[name].get_tensor(name)
-        except Exception as error:  # the library raises its own errors, torch's, and the system's
-            raise CheckpointError(f"tensor {shown(name)} cannot be read: {first_line(error)}") from error
-        if tensor.dtype == torch.bool and bool((tensor.view(torch.uint8) > 1).any()):
-            raise CheckpointError(f"tensor {shown(name)} is bool but holds bytes other than 0 and 1")
-        return tensor.clone()  # some versions of safetensors return memory that is mapped to the file
+        return owned(name, mapped(self._handles[name], name))
 
 
 def write(path: Path, source: Source, provenance: Provenance | None) -> None:  # noqa: ARG001 - a plain file has none

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from ntksap_export.checkpoint import shards
-from ntksap_export.checkpoint.container import METADATA_KEY, naming, shown
+from ntksap_export.checkpoint.container import METADATA_KEY
+from ntksap_export.checkpoint.json_file import json_object
 from ntksap_export.errors import CheckpointError
-
-INDEX_SUFFIX: Final = ".index.json"
-_LARGEST_JSON: Final = 2**28  # bytes; an index of a million tensors has 2**27
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, short enough for a message."""
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
+from ntksap_export.quoting import naming, shown
 
 
 def head(path: Path, count: int = 8) -> bytes:
@@ -55,17 +49,7 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: it is missing, too large for what it should be, or no JSON object.
     """
     with naming(path):
-        try:
-            if path.stat().st_size > _LARGEST_JSON:
-                raise CheckpointError(f"is larger than {_LARGEST_JSON} bytes; is it JSON?")
-            value = json.loads(path.read_bytes())
-        except OSError as error:
-            raise CheckpointError((error.strerror or str(error)).lower()) from error
-        except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"is not JSON: {first_line(error)}") from error
-        if not isinstance(value, dict):
-            raise CheckpointError(f"must hold a JSON object; got {shown(value)}")
-        return value
+        return json_object(path)
 
 
 def is_index(path: Path) -> bool:

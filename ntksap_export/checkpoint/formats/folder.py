@@ -10,9 +10,11 @@ from typing import Any, Final
 import torch
 from safetensors import safe_open
 
-from ntksap_export.checkpoint.container import DTYPES, Container, Spec, naming, shape_from_json, shown
-from ntksap_export.checkpoint.formats.files import INDEX_SUFFIX, first_line, is_index, read_index
+from ntksap_export.checkpoint.container import Container, spec_of
+from ntksap_export.checkpoint.formats.files import is_index, read_index
+from ntksap_export.checkpoint.shards import INDEX_SUFFIX
 from ntksap_export.errors import CheckpointError
+from ntksap_export.quoting import first_line, naming, shown
 
 WEIGHTS_FILE: Final = "model.safetensors"
 INDEX_FILE: Final = "model.safetensors.index.json"
@@ -31,7 +33,7 @@ def open_parts(folder: Path) -> Iterator[Container]:
             raise CheckpointError(f"{folder}: has neither {WEIGHTS_FILE} nor {INDEX_FILE}; is the folder complete?")
         handles = open_handles(file, stack)
         with naming(folder):
-            specs = {name: _spec(handle, name) for name, handle in handles.items()}
+            specs = {name: spec_of(handle, name) for name, handle in handles.items()}
         yield Container(_Shards(handles), {}, specs)
 
 
@@ -76,11 +78,3 @@ def _opened(stack: ExitStack, path: Path) -> Any:
         except Exception as error:
             said = f"not a readable safetensors file; truncated or damaged ({first_line(error)})"
             raise CheckpointError(said) from error
-
-
-def _spec(handle: Any, name: str) -> Spec:
-    view = handle.get_slice(name)
-    code = view.get_dtype()
-    if code not in DTYPES:
-        raise CheckpointError(f"tensor {shown(name)} has dtype {code}, which is not read; use {', '.join(DTYPES)}")
-    return Spec(DTYPES[code], shape_from_json(list(view.get_shape())))

@@ -11,18 +11,17 @@ pruned value becomes +0 whatever it was: -0.0 * 0 or NaN * 0 would not be.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import torch
 
 from ntksap_export.checkpoint.bits import patterns
-from ntksap_export.checkpoint.container import shown
 from ntksap_export.checkpoint.encodings import Decoded
 from ntksap_export.checkpoint.provenance import Provenance
 from ntksap_export.errors import CheckpointError
+from ntksap_export.quoting import naming, shown
 
 PREFIXES: Final = ("module.", "_orig_mod.")  # of DataParallel, of torch.compile
 _ORIG, _MASK = "_orig", "_mask"
@@ -64,7 +63,7 @@ class FoldedSource:
             CheckpointError: a mask has no weight or another shape than it, or one name stands for two tensors.
         """
         self._stored, self._where = stored, where
-        with _calling(where):
+        with naming(where):
             self._places = _places(stored)
 
     def names(self) -> tuple[str, ...]:
@@ -73,7 +72,7 @@ class FoldedSource:
 
     def read(self, name: str) -> Decoded:
         """One tensor, +0 where it is pruned."""
-        with _calling(self._where):
+        with naming(self._where):
             return self._folded(name)
 
     def _folded(self, name: str) -> Decoded:
@@ -85,14 +84,6 @@ class FoldedSource:
         if place.values == name_in_place(place.mask) and kept.dim() < 2 and bool(kept.all()):
             return Decoded(values, None)
         return Decoded(cleared(values, kept), kept)
-
-
-@contextmanager
-def _calling(where: str) -> Iterator[None]:
-    try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError(f"{where}: {error}") from error
 
 
 def name_in_place(mask: str) -> str:

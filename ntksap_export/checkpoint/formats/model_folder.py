@@ -9,12 +9,12 @@ from typing import Final
 
 import torch
 
-from ntksap_export.checkpoint.container import shown
 from ntksap_export.checkpoint.formats import dense, torch_file
 from ntksap_export.checkpoint.formats.files import is_index, read_index
 from ntksap_export.checkpoint.formats.folding import FoldedSource
 from ntksap_export.checkpoint.source import Source
 from ntksap_export.errors import CheckpointError
+from ntksap_export.quoting import shown
 
 # In the order in which both libraries look for them.
 _WEIGHTS: Final = (

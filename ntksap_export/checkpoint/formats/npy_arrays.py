@@ -16,9 +16,9 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ntksap_export.checkpoint.container import shape_from_json, shown
-from ntksap_export.checkpoint.formats.files import first_line
+from ntksap_export.checkpoint.container import shape_from_json
 from ntksap_export.errors import CheckpointError
+from ntksap_export.quoting import first_line, shown
 
 _NUMBERS: Final = "biuf"
 _DEFLATE_AT_MOST: Final = 1032  # to 1: no deflated data holds more

@@ -24,13 +24,14 @@ import torch
 
 from ntksap_export import atomic
 from ntksap_export.checkpoint.bits import matrix_shape, patterns
-from ntksap_export.checkpoint.container import DTYPES, dtype_name, naming, shape_from_json, shown
+from ntksap_export.checkpoint.container import DTYPES, dtype_name, shape_from_json
 from ntksap_export.checkpoint.encodings import Decoded
 from ntksap_export.checkpoint.formats.files import read_json
 from ntksap_export.checkpoint.formats.npy_arrays import Archive, open_archive, read_npy, write_archive, write_npy
 from ntksap_export.checkpoint.provenance import Provenance
 from ntksap_export.checkpoint.source import Source
 from ntksap_export.errors import CheckpointError
+from ntksap_export.quoting import naming, shown
 from ntksap_export.sizes import check_dense_bytes
 
 INDEX_FILE: Final = "tensors.json"

@@ -24,13 +24,13 @@ from typing import IO, Final
 
 import torch
 
-from ntksap_export.checkpoint.container import shown
 from ntksap_export.checkpoint.formats.dense import raw_bytes
 from ntksap_export.checkpoint.formats.files import head
 from ntksap_export.checkpoint.formats.folding import FoldedSource
 from ntksap_export.checkpoint.provenance import Provenance
 from ntksap_export.checkpoint.source import Source
 from ntksap_export.errors import CheckpointError
+from ntksap_export.quoting import shown
 
 _NESTS: Final = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema", "ema")
 _DEEPEST = 4  # wrappers within wrappers

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import torch
 
-from ntksap_export.checkpoint.container import dtype_name, shown
+from ntksap_export.checkpoint.container import dtype_name
 from ntksap_export.checkpoint.encodings import Decoded
 from ntksap_export.checkpoint.formats.folding import cleared
 from ntksap_export.checkpoint.provenance import Provenance
 from ntksap_export.checkpoint.source import Source
 from ntksap_export.errors import CheckpointError
 from ntksap_export.pipeline.convert.options import DTYPES, ConvertOptions
+from ntksap_export.quoting import shown
 
 _INTEGERS: Final = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -142,28 +142,21 @@ def _first_over(values: torch.Tensor, cast: torch.Tensor) -> float:
     return float(_wide(values)[cast.isinf() & ~_wide(values).isinf()][0])
 
 
-@dataclass(slots=True)
-class Tally:
-    """What went through: kept and all weights of the masked tensors, by name."""
-
-    counts: dict[str, tuple[int, int]]
-
-    @property
-    def sparsity(self) -> float | None:
-        """1 - kept / total over masked tensors; None where there is no mask."""
-        total = sum(count for _, count in self.counts.values())
-        return 1 - sum(kept for kept, _ in self.counts.values()) / total if total else None
-
-
 class Counted(_Through):
     """A source that counts what is kept, once for each tensor however often it is read."""
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
-        self.tally = Tally({})
+        self._counts: dict[str, tuple[int, int]] = {}  # kept and all weights of the masked tensors
+
+    @property
+    def sparsity(self) -> float | None:
+        """1 - kept / total over the masked tensors that were read; None where there was no mask."""
+        total = sum(count for _, count in self._counts.values())
+        return 1 - sum(kept for kept, _ in self._counts.values()) / total if total else None
 
     def read(self, name: str) -> Decoded:
         decoded = self._source.read(name)
-        if decoded.kept is not None and name not in self.tally.counts:
-            self.tally.counts[name] = (int(decoded.kept.sum()), decoded.kept.numel())
+        if decoded.kept is not None and name not in self._counts:
+            self._counts[name] = (int(decoded.kept.sum()), decoded.kept.numel())
         return decoded

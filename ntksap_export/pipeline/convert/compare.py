@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from ntksap_export.checkpoint.container import shown
 from ntksap_export.checkpoint.source import Source
 from ntksap_export.errors import CheckpointError
+from ntksap_export.quoting import shown
 
 
 def check_same(given: Source, written: Source, masks: bool, to: str) -> None:

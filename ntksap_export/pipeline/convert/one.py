@@ -7,13 +7,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ntksap_export import atomic
 from ntksap_export.checkpoint.digest import digest
 from ntksap_export.checkpoint.formats import recognise
+from ntksap_export.checkpoint.provenance import library_versions
 from ntksap_export.errors import OS_ERROR_EXIT_CODE, CheckpointError, NtksapError
 from ntksap_export.graph import SPARSE_WARNING
 from ntksap_export.pipeline.convert.changes import Counted, changed
@@ -106,7 +106,7 @@ def convert_one(job: Job, options: ConvertOptions) -> Outcome:
     before = _states(files)
     wanted = options.fingerprint(job.to, mask_digest(options.mask))
     source_digest, bytes_in = digest(files), sum(file.stat().st_size for file in files)
-    version = _version()
+    version = library_versions()["ntksap-export"]
     if (old := read_record(job.output)) is not None:
         known = (old.source, dict(old.options), old.version) == (source_digest, wanted, version)
         if known and (old.checked or not options.check) and (there := output_files(job.output, old)) is not None:
@@ -135,7 +135,7 @@ def _rewrite(job: Job, options: ConvertOptions, staged: Path) -> tuple[float | N
             for name in changed_names:
                 counted.read(name)
     warned = job.to == "onnx-sparse" and changed_names
-    return counted.tally.sparsity, (f"{job.output}: {SPARSE_WARNING}",) if warned else ()
+    return counted.sparsity, (f"{job.output}: {SPARSE_WARNING}",) if warned else ()
 
 
 def _write(job: Job, kind: str, options: ConvertOptions, staged: Path) -> tuple[float | None, tuple[str, ...]]:
@@ -155,7 +155,7 @@ def _write(job: Job, kind: str, options: ConvertOptions, staged: Path) -> tuple[
                 raise CheckpointError(f"what was written for {job.output} is read as {found}; please report this")
             with open_kind(openable, found) as again:
                 check_same(counted, again, target.keeps_masks, job.to)
-        return counted.tally.sparsity, ()
+        return counted.sparsity, ()
 
 
 def _openable(staged: Path) -> Path:
@@ -194,13 +194,6 @@ def _names(files: Sequence[Path], output: Path) -> tuple[str, ...]:
 def _states(files: Sequence[Path]) -> list[tuple[int, int, int]]:
     found = [file.stat() for file in files]
     return [(one.st_ino, one.st_size, one.st_mtime_ns) for one in found]
-
-
-def _version() -> str:
-    try:
-        return metadata.version("ntksap-export")
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _staging(output: Path, process: int | None = None) -> Path:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import strategies as st
 
 from ntksap_export.checkpoint import Provenance
 from ntksap_export.checkpoint.encodings import Decoded
+from ntksap_export.checkpoint.formats import Format
 from ntksap_export.checkpoint.source import Source
+from ntksap_export.errors import CheckpointError
 
-from ..checkpoint_cases import bits, checkpoints
+from ..checkpoint_cases import PROVENANCE, bits, checkpoints
 
 
 class MemorySource:
@@ -71,3 +75,33 @@ def two_four(shape: tuple[int, ...], seed: int = 0) -> Decoded:
     kept = torch.zeros(tensor.numel() // 4, 4, dtype=torch.bool)
     kept.scatter_(1, torch.rand(kept.shape, generator=draw).topk(2, dim=1).indices, True)
     return Decoded(tensor.masked_fill(~kept.reshape(shape), 0), kept.reshape(shape))
+
+
+def small() -> MemorySource:
+    """Two pruned weights and two other tensors."""
+    return MemorySource(
+        {
+            "conv.weight": pruned((4, 3, 3, 3), 0.3),
+            "fc.weight": pruned((5, 11), 0.5, seed=1),
+            "fc.bias": Decoded(torch.ones(5), None),
+            "steps": Decoded(torch.tensor(7), None),
+        },
+        PROVENANCE,
+    )
+
+
+def reading(known: Format) -> tuple[Callable[[Path], dict[str, Any]], Callable[[Path], str]]:
+    """For one format: all of what lies at a path, and what refusing it says, one line that names the path."""
+
+    def reopened(path: Path) -> dict[str, Any]:
+        with known.open_source(path) as source:
+            return everything(source)
+
+    def refusal(path: Path) -> str:
+        with pytest.raises(CheckpointError) as caught:
+            reopened(path)
+        assert str(caught.value).startswith(str(path))
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return reopened, refusal

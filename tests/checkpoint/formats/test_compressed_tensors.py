@@ -18,7 +18,7 @@ from ntksap_export.checkpoint.formats import compressed_tensors as folder
 from ntksap_export.errors import CheckpointError
 
 from ..checkpoint_cases import PROVENANCE, UNHURRIED, forged
-from .memory_source import MemorySource, everything, pruned, source_of, sources, two_four
+from .memory_source import MemorySource, everything, pruned, reading, small, source_of, sources, two_four
 
 CONFIG = {
     "quantization_config": {"quant_method": "compressed-tensors", "sparsity_config": {"format": "sparse-bitmask"}}
@@ -26,30 +26,7 @@ CONFIG = {
 ROW = [[1.0, 0, 0, 2, 0, 3, 4, 0]]
 
 
-def small() -> MemorySource:
-    return MemorySource(
-        {
-            "conv.weight": pruned((4, 3, 3, 3), 0.3),
-            "fc.weight": pruned((5, 11), 0.5, seed=1),
-            "fc.bias": Decoded(torch.ones(5), None),
-            "steps": Decoded(torch.tensor(7), None),
-        },
-        PROVENANCE,
-    )
-
-
-def reopened(path: Path) -> dict[str, Any]:
-    with folder.open_source(path) as source:
-        return everything(source)
-
-
-def refusal(path: Path) -> str:
-    """What reading all of it says: one line that names the folder."""
-    with pytest.raises(CheckpointError) as caught:
-        reopened(path)
-    assert str(caught.value).startswith(str(path))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+reopened, refusal = reading(folder)
 
 
 def made(path: Path, tensors: dict[str, torch.Tensor], config: Any = CONFIG) -> Path:

@@ -73,12 +73,12 @@ def test_a_changed_byte(
     content = bytearray(whole[name])
     for _ in range(data.draw(st.integers(1, 3))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    path = tmp_path_factory.mktemp("damaged") / "file"
-    path.write_bytes(content)
+    damaged = tmp_path_factory.mktemp("damaged") / "file"
+    damaged.write_bytes(content)
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert look(path) in ("read", "refused")
+        assert look(damaged) in ("read", "refused")
 
 
 @pytest.mark.parametrize("name", WRITERS)

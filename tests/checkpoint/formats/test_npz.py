@@ -18,35 +18,12 @@ from ntksap_export.checkpoint.formats import npz
 from ntksap_export.errors import CheckpointError
 
 from ..checkpoint_cases import PROVENANCE, UNHURRIED
-from .memory_source import MemorySource, everything, pruned, source_of, sources
+from .memory_source import MemorySource, everything, pruned, reading, small, source_of, sources
 
 FOREIGN = {torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2}
 
 
-def small() -> MemorySource:
-    return MemorySource(
-        {
-            "conv.weight": pruned((4, 3, 3, 3), 0.3),
-            "fc.weight": pruned((5, 11), 0.5, seed=1),
-            "fc.bias": Decoded(torch.ones(5), None),
-            "steps": Decoded(torch.tensor(7), None),
-        },
-        PROVENANCE,
-    )
-
-
-def reopened(path: Path) -> dict[str, Any]:
-    with npz.open_source(path) as source:
-        return everything(source)
-
-
-def refusal(path: Path) -> str:
-    """What reading all of it says: one line that names the folder."""
-    with pytest.raises(CheckpointError) as caught:
-        reopened(path)
-    assert str(caught.value).startswith(str(path))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+reopened, refusal = reading(npz)
 
 
 @UNHURRIED
