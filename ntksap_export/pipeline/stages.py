@@ -10,22 +10,16 @@ import torch
 
 from ntksap_export.atomic import write_json, write_text
 from ntksap_export.checkpoint import describe, save_mask
-from ntksap_export.data import read_validation
-from ntksap_export.errors import ExportError
 from ntksap_export.graph import Graph, dense_twin, optimize
 from ntksap_export.graph import export as export_graph
 from ntksap_export.masks import format_channels, format_health, format_table, layer_costs, mask_health, mask_table
 from ntksap_export.pipeline.choose import choose_mask
 from ntksap_export.pipeline.context import CHANNELS, Context, config_json
+from ntksap_export.pipeline.exporting import run_export
 from ntksap_export.pipeline.training import run_train
 from ntksap_export.profiling.environment import environment
 from ntksap_export.profiling.profile import Variant, profile
 from ntksap_export.report import ReportInput, render_card, render_html
-from ntksap_export.runtime.eager import TorchSession
-from ntksap_export.runtime.ort import OrtSession
-from ntksap_export.runtime.parity import check_parity
-
-PARITY_BATCHES = (1, 7)
 
 
 def run_prune(context: Context) -> tuple[str, ...]:
@@ -65,46 +59,6 @@ def run_prune(context: Context) -> tuple[str, ...]:
         },
     )
     return ("mask.safetensors", "mask.json", *(() if choice.plan is None else (CHANNELS,)))
-
-
-def run_export(context: Context) -> tuple[str, ...]:
-    """Export the trained model and compare it with torch on real images; writes model.onnx and parity.json.
-
-    Raises:
-        ExportError: the graph disagrees; it is then left as rejected.onnx, and a good model.onnx is not touched.
-    """
-    config, run = context.config, context.run
-    model, mask = context.trained()
-    spec = run.read_json("config.json")["pretrained_cfg"]
-    size = context.shape[-1]
-    mean, std, count = spec["mean"], spec["std"], max(PARITY_BATCHES)
-    images = read_validation(config.data, count, size, mean, std, config.data_dir, config.broken_images)
-    graph, log = optimize(export_graph(model, images, opset=config.opset, mask=mask))
-    for line in log:
-        context.progress.say(f"  {line}")
-    content = graph.to_bytes()
-    batches = [images[:count].numpy() for count in PARITY_BATCHES]
-    with (
-        TorchSession(model) as reference,
-        OrtSession(content, optimization="off") as plain,
-        OrtSession(content, optimization="all") as fast,
-    ):
-        parity = check_parity(reference, (plain, fast), batches, atol=config.atol, rtol=config.rtol)
-    if not parity.passed:
-        graph.save(run.file("rejected.onnx"))
-        write_json(run.file("rejected_parity.json"), parity.to_json())
-        worst = max(parity.checks, key=lambda check: check.max_rel)
-        raise ExportError(
-            f"the graph disagrees with the model: {worst.max_abs:.3g} at batch {worst.batch} where {worst.atol:g} + "
-            f"{worst.rtol:g} x {worst.logit_scale:.3g} is allowed; see rejected.onnx and rejected_parity.json"
-        )
-    if parity.vacuous:
-        context.progress.say("  warning: the model answers every image alike, so that agreement proves little")
-    for name in ("rejected.onnx", "rejected_parity.json"):
-        run.file(name).unlink(missing_ok=True)
-    graph.save(run.file("model.onnx"))
-    write_json(run.file("parity.json"), {**parity.to_json(), "passes": list(log), "opset": config.opset})
-    return ("model.onnx", "parity.json")
 
 
 def run_profile(context: Context) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from ntksap_export.checkpoint import SparseCheckpoint, load_mask
 from ntksap_export.config import make_config
 from ntksap_export.data import open_data
 from ntksap_export.errors import DataError, ExportError, RunDirectoryError
-from ntksap_export.pipeline import STAGES, run_road, run_stage, stages, summary
+from ntksap_export.pipeline import STAGES, exporting, run_road, run_stage, summary
 from ntksap_export.pipeline.plan import FILES
 from ntksap_export.pipeline.run_dir import fingerprint
 from ntksap_export.runtime.parity import Parity, ParityCheck
@@ -213,7 +213,7 @@ def test_a_graph_that_disagrees_does_not_take_the_place_of_a_good_one(
 ) -> None:
     good = (finished_run / "model.onnx").read_bytes()
     bad = ParityCheck(1, "onnxruntime", "off", 1.0, 1.0, 1.0, 1e-5, 1e-4, vacuous=False, passed=False)
-    monkeypatch.setattr(stages, "check_parity", lambda *_, **__: Parity((bad,), 0.0))
+    monkeypatch.setattr(exporting, "check_parity", lambda *_, **__: Parity((bad,), 0.0))
 
     with pytest.raises(ExportError, match="disagrees"):
         run_stage("export", finished_run, {})
