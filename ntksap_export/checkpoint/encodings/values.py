@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ntksap_export.checkpoint.encodings.streams import Bytes
 
 Bools = npt.NDArray[np.bool_]
-PIECE: Final = 1 << 20  # elements
+PIECE: Final = 1 << 18  # elements
 
 
 def split(values: npt.NDArray[Any], kept: Bools | None) -> list[Bytes]:
