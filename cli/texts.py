@@ -69,7 +69,7 @@ def summary_text(result: dict[str, Any]) -> str:
         lines += [f"  health    {sentence}" for sentence in result["advice"]]
     if "val_accuracy" in result:
         lines.append(
-            f"  accuracy  {result['val_accuracy']:.2%} on the validation images after {result['epochs']} epochs "
+            f"  accuracy  {result['val_accuracy']:.2%} on the validation images after {result['epochs']} epoch{'s' * (result['epochs'] != 1)} "
             f"(best {result['best_val_accuracy']:.2%})"
         )
     if "parity" in result:
