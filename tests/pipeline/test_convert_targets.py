@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from ntksap_export.errors import ConfigError
+from ntksap_export.errors import CheckpointError, ConfigError
 
-from .convert_cases import one, rich_file
+from .convert_cases import content, one, rich_file
 
 
 def test_a_pipe_is_no_target(tmp_path: Path) -> None:
@@ -43,3 +44,62 @@ def test_an_index_is_no_target(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"is the name of an index; name the checkpoint, 'out\.safetensors'"):
         one(source, tmp_path / "out.safetensors.index.json", to="ntksap")
+
+
+def _names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir() if path.is_file())
+
+
+def test_shards_and_back(tmp_path: Path) -> None:
+    source, out = rich_file(tmp_path), tmp_path / "out"
+    index = out / "x.safetensors.index.json"
+
+    single = one(source, out / "x.safetensors")
+    many = one(source, out / "x.safetensors", max_shard_bytes=150)
+    names, found = _names(out), content(index)
+    again = one(source, out / "x.safetensors", max_shard_bytes=150)
+    fewer = one(source, out / "x.safetensors", max_shard_bytes=400)
+    fewer_names = _names(out)
+    back = one(source, out / "x.safetensors")
+
+    assert ["converted", "converted", "unchanged", "converted", "converted"] == [
+        outcome.status for outcome in (single, many, again, fewer, back)
+    ]
+    assert [index, index] == [many.job.output, again.job.output]
+    assert (many.sha256, many.bytes_out) == (again.sha256, again.bytes_out)
+    assert content(source) == found
+    assert ("x.safetensors.index.json", len(names) - 1) == (names[-1], int(names[0].split("-")[4].split(".")[0]))
+    assert len(fewer_names) < len(names) and not set(fewer_names[:-1]) & set(names)
+    assert ["x.safetensors"] == _names(out)
+    assert content(source) == content(out / "x.safetensors")
+
+
+def test_a_plain_file_in_the_place_of_shards(tmp_path: Path) -> None:
+    source, out = rich_file(tmp_path), tmp_path / "out"
+    one(source, out / "x.safetensors", max_shard_bytes=150)
+
+    one(source, out / "x.safetensors", to="safetensors")
+
+    assert ["x.safetensors"] == _names(out)
+
+
+def test_shards_do_not_become_what_stands_in_their_place(tmp_path: Path) -> None:
+    many = one(rich_file(tmp_path), tmp_path / "out" / "x.safetensors", max_shard_bytes=150)
+    names = _names(tmp_path / "out")
+
+    with pytest.raises(ConfigError, match=r"x\.safetensors' is a source too and would be overwritten"):
+        one(many.job.output, tmp_path / "out" / "x.safetensors")
+
+    assert names == _names(tmp_path / "out")
+
+
+def test_an_index_of_another_program_stays_alone(tmp_path: Path) -> None:
+    source, index = rich_file(tmp_path), tmp_path / "model.safetensors.index.json"
+    shard = tmp_path / "model-00001-of-00001.safetensors"
+    shard.write_bytes(source.read_bytes())
+    index.write_text(json.dumps({"weight_map": {"fc.weight": shard.name}}))
+
+    with pytest.raises(CheckpointError, match=r"would stand beside .model\.safetensors.; name another TARGET"):
+        one(source, tmp_path / "model.safetensors")
+
+    assert (True, False) == (shard.exists(), (tmp_path / "model.safetensors").exists())

@@ -37,7 +37,7 @@ class Target:
 
 
 def _ours(path: Path, source: Source, provenance: Provenance | None, options: ConvertOptions) -> None:
-    ours.write(path, source, provenance, encoding=options.encoding)
+    ours.write(path, source, provenance, encoding=options.encoding, max_shard_bytes=options.max_shard_bytes)
 
 
 def _dense(path: Path, source: Source, provenance: Provenance | None, options: ConvertOptions) -> None:  # noqa: ARG001

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from ntksap_export import atomic
 from ntksap_export.checkpoint.digest import digest
 from ntksap_export.checkpoint.formats import recognise
+from ntksap_export.checkpoint.shards import index_of, to_remove
 from ntksap_export.errors import OS_ERROR_EXIT_CODE, CheckpointError, NtksapError
 from ntksap_export.graph import SPARSE_WARNING
 from ntksap_export.pipeline.convert.changes import Counted, changed
@@ -30,7 +31,7 @@ class Outcome:
     """How one conversion ended.
 
     Attributes:
-        job: which.
+        job: which; where it became several files, its output is their index.
         status: converted, unchanged (it was done before, of the same content) or failed.
         bytes_in: of the source's files; None where it failed.
         bytes_out: of the output's files; None where it failed.
@@ -111,6 +112,7 @@ def convert_one(job: Job, options: ConvertOptions) -> Outcome:
         known = (old.source, dict(old.options), old.version) == (source_digest, wanted, version)
         if known and (old.checked or not options.check) and (there := output_files(job.output, old)) is not None:
             size = sum(file.stat().st_size for file in there)
+            job = replace(job, output=_opened(there, job.output))
             return Outcome(job, "unchanged", bytes_in, size, old.sparsity, old.output)
     with _beside(job.output) as staged:
         graph = job.to in REWRITES and kind == GRAPH
@@ -121,6 +123,7 @@ def convert_one(job: Job, options: ConvertOptions) -> Outcome:
     done = Record(source_digest, wanted, version, _names(written, job.output), digest(written), options.check, sparsity)
     write_record(job.output, done)
     size = sum(file.stat().st_size for file in written)
+    job = replace(job, output=_opened(written, job.output))
     return Outcome(job, "converted", bytes_in, size, sparsity, done.output, notes=notes)
 
 
@@ -163,8 +166,18 @@ def _openable(staged: Path) -> Path:
     return staged if staged.exists() else next(iter(sorted(staged.parent.glob("*.index.json"))), staged)
 
 
+def _opened(files: Sequence[Path], output: Path) -> Path:
+    """The one of the output's files that is opened: the output itself, or its index."""
+    index = index_of(output)
+    return index if index in files else output
+
+
 def _put(staged: Path, output: Path) -> tuple[Path, ...]:
-    """Move what lies beside into its place, the file that is opened last; gives the output's files."""
+    """Move what lies beside into its place, the file that is opened last; gives the output's files.
+
+    What it replaces goes after that: of several files, those that the index at hand binds; of one, the file.
+    """
+    before = () if staged.is_dir() else (*to_remove(output), output)
     parts = sorted(staged.parent.iterdir(), key=lambda path: path.name in (staged.name, _openable(staged).name))
     for part in parts:
         if part.is_dir() and output.is_dir():
@@ -176,6 +189,9 @@ def _put(staged: Path, output: Path) -> tuple[Path, ...]:
         names = sorted(file.relative_to(part) for file in part.rglob("*") if file.is_file()) if part.is_dir() else []
         atomic.replace(part, final)
         written += [final / name for name in names] or [final]
+    for path in before:
+        if path not in written:
+            path.unlink(missing_ok=True)
     return tuple(written)
 
 

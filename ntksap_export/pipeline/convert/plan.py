@@ -10,6 +10,7 @@ from pathlib import Path
 from ntksap_export.atomic import check_replaceable
 from ntksap_export.checkpoint.formats import format_of
 from ntksap_export.checkpoint.formats.files import INDEX_SUFFIX, is_index, is_mask_file, read_index
+from ntksap_export.checkpoint.shards import index_of, to_remove
 from ntksap_export.errors import CheckpointError, ConfigError
 from ntksap_export.pipeline.convert.kinds import GRAPH, REWRITES, kind_of, pieces, target_of
 from ntksap_export.pipeline.convert.options import MEANINGS, SUFFIXES, ConvertOptions
@@ -46,7 +47,7 @@ def plan(sources: Sequence[Path], target: str, options: ConvertOptions) -> list[
     Raises:
         ConfigError: no format, two outputs of one name, an output that is a source or a device, a flag of another
             format.
-        CheckpointError: a directory without a checkpoint.
+        CheckpointError: a directory without a checkpoint, or an output beside another program's index of it.
     """
     found = [inner for source in sources for inner in _expanded(source)]
     path = Path(target)
@@ -138,6 +139,7 @@ def _check_outputs(jobs: Sequence[Job]) -> None:
             check_replaceable(job.output)
         except OSError as error:
             raise ConfigError(f"'{job.output}': {error.strerror}; name another TARGET") from error
+        to_remove(job.output)
 
 
 def _check_apart(job: Job, sources: Sequence[Path]) -> None:
@@ -145,7 +147,7 @@ def _check_apart(job: Job, sources: Sequence[Path]) -> None:
     output = _real(job.output)
     for source in sources:
         real = _real(source)
-        if output == real:
+        if real in (output, _real(index_of(job.output))):
             raise ConfigError(f"'{job.output}' is a source too and would be overwritten; name another TARGET")
         if source.is_dir() and output.is_relative_to(real):
             raise ConfigError(f"'{job.output}' lies in the source '{source}'; name a TARGET outside of it")
