@@ -8,8 +8,13 @@ import stat
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from ntksap_export.checkpoint import write_checkpoint
 from ntksap_export.errors import CheckpointError, ConfigError
+from ntksap_export.pipeline.convert.options import SUFFIXES
+from tests.checkpoint.formats.memory_source import source_of
 
 from .convert_cases import content, one, rich_file
 
@@ -103,3 +108,29 @@ def test_an_index_of_another_program_stays_alone(tmp_path: Path) -> None:
         one(source, tmp_path / "model.safetensors")
 
     assert (True, False) == (shard.exists(), (tmp_path / "model.safetensors").exists())
+
+
+@pytest.mark.parametrize("to", ["safetensors", "torch", "torch-prune"])
+def test_names_that_really_begin_like_a_wrapper(tmp_path: Path, to: str) -> None:
+    kept = torch.tensor([[True, False]])
+    values = {"module.a.weight": torch.tensor([[2.0, 0.0]]), "module.b": torch.ones(3)}
+    source, out = tmp_path / "source.safetensors", tmp_path / f"out{SUFFIXES[to]}"
+    write_checkpoint(source, source_of({"module.a.weight": kept}, **values), None)
+
+    outcome = one(source, out, to=to)
+
+    stored = load_file(out) if to == "safetensors" else torch.load(out, weights_only=True)
+    names = ["module.a.weight_mask", "module.a.weight_orig"] if to == "torch-prune" else ["module.a.weight"]
+    assert ("converted", [*names, "module.b"]) == (outcome.status, sorted(stored))
+    assert f"{out}: all names begin with 'module.', which ntksap takes for a wrapper's" in outcome.notes[-1]
+    assert ["a.weight", "b"] == sorted(content(out))
+
+
+@pytest.mark.parametrize("to", ["ntksap", "safetensors", "torch", "torch-prune", "npz"])
+def test_who_loses_masks_is_told(tmp_path: Path, to: str) -> None:
+    out = tmp_path / f"out{SUFFIXES[to]}"
+
+    told = one(rich_file(tmp_path), out, to=to).to_json()["notes"]
+
+    lost = to in ("safetensors", "torch")
+    assert ([f"{out}: {to} has no place for masks; only their zeros are left"] if lost else []) == told

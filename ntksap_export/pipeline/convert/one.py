@@ -14,12 +14,13 @@ from typing import Any
 from ntksap_export import atomic
 from ntksap_export.checkpoint.digest import digest
 from ntksap_export.checkpoint.formats import recognise
+from ntksap_export.checkpoint.formats.folding import common_prefix
 from ntksap_export.checkpoint.shards import index_of, to_remove
 from ntksap_export.errors import OS_ERROR_EXIT_CODE, CheckpointError, NtksapError
 from ntksap_export.graph import SPARSE_WARNING
 from ntksap_export.pipeline.convert.changes import Counted, changed
 from ntksap_export.pipeline.convert.compare import check_same
-from ntksap_export.pipeline.convert.kinds import GRAPH, REWRITES, kind_of, open_kind, pieces, target_of
+from ntksap_export.pipeline.convert.kinds import GRAPH, REWRITES, WRAPPED, Target, kind_of, open_kind, pieces, target_of
 from ntksap_export.pipeline.convert.masks import mask_digest, open_masks
 from ntksap_export.pipeline.convert.options import ConvertOptions
 from ntksap_export.pipeline.convert.plan import Job
@@ -70,6 +71,7 @@ class Outcome:
             "ratio": None if self.ratio is None else round(self.ratio, 4),
             "sparsity": self.sparsity,
             "sha256": self.sha256,
+            "notes": list(self.notes),
             "error": self.error,
         }
 
@@ -156,9 +158,18 @@ def _write(job: Job, kind: str, options: ConvertOptions, staged: Path) -> tuple[
             found = kind_of(openable)
             if found != target.format:
                 raise CheckpointError(f"what was written for {job.output} is read as {found}; please report this")
-            with open_kind(openable, found) as again:
+            with target.reopen(openable) as again:
                 check_same(counted, again, target.keeps_masks, job.to)
-        return counted.tally.sparsity, ()
+        return counted.tally.sparsity, _warnings(job, target, counted)
+
+
+def _warnings(job: Job, target: Target, written: Counted) -> tuple[str, ...]:
+    notes = []
+    if written.tally.counts and not target.keeps_masks:
+        notes.append(f"{job.output}: {job.to} has no place for masks; only their zeros are left")
+    if target.format in WRAPPED and (prefix := common_prefix(written.names())):
+        notes.append(f"{job.output}: all names begin with '{prefix}', which ntksap takes for a wrapper's when it reads")
+    return tuple(notes)
 
 
 def _openable(staged: Path) -> Path:
