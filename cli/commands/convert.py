@@ -46,7 +46,12 @@ Threshold = Annotated[
     ),
 ]
 Prefix = Annotated[str, typer.Option(help="Take it from the beginning of every name", show_default=False)]
-Sparse24 = Annotated[bool, typer.Option("--sparse-24", help="compressed-tensors: its 2:4 layout, for 2:4 masks")]
+Sparse24 = Annotated[
+    bool,
+    typer.Option(
+        "--sparse-24", help="compressed-tensors: its 2:4 layout, for masks that are 2:4 or whole in each layer"
+    ),
+]
 MaxShardSize = Annotated[
     str | None,
     typer.Option(
