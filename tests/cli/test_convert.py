@@ -182,7 +182,7 @@ def test_where_the_output_goes(ntksap: Call, tmp_path: Path, target: str, flags:
         (("a.pt", "o.pt", "--jobs", "0"), 2, "--jobs must be 1 or more; got 0"),
         (("nothing.pt", "o.safetensors"), 4, "nothing.pt: no such file or directory"),
         (("a.pt", "o.safetensors", "--mask", "nothing"), 4, "nothing: no such file or directory"),
-        (("file.txt", "o.safetensors"), 4, "file.txt: of no known format"),
+        (("file.txt", "o.safetensors"), 4, "npz, folder, or onnx); truncated or damaged"),
         (("a.pt", "o.safetensors", "--prefix", "net."), 4, "'fc.weight' does not begin with 'net.'"),
         (("a.pt", "file.txt/o.pt"), 8, "free space or choose another TARGET"),
     ],
