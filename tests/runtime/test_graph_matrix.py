@@ -88,12 +88,11 @@ def test_ten_graphs_are_valid_and_run_bare_and_in_openvino(name: str, tmp_path: 
     if reason := backends.unavailable("openvino"):
         pytest.skip(f"valid, and right in a bare onnxruntime; {reason}")
     session = backends.open_graph("openvino", tmp_path / "model.onnx")
-    with (
-        np.load(tmp_path / "sample_inputs/batch2.npz") as given,
-        np.load(tmp_path / "sample_outputs/batch2.npz") as right,
-    ):
+    inputs, outputs = tmp_path / "sample_inputs/batch2.npz", tmp_path / "sample_outputs/batch2.npz"
+    with np.load(inputs) as given, np.load(outputs) as right:
         apart = np.abs(session.run(given["images"]) - right["logits"]).max()
         scale = np.abs(right["logits"]).max()
     session.close()
+
     assert apart <= 1e-5 + 1e-4 * scale
     assert scale > 1e-3

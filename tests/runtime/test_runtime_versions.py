@@ -1,4 +1,4 @@
-"""Backward and forward: what onnxruntime of other versions makes of our graphs. Needs a package index to install from."""
+"""Backward and forward: what another onnxruntime makes of our graphs. Needs an index to install it from."""
 
 from __future__ import annotations
 
