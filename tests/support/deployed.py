@@ -1,4 +1,4 @@
-"""Networks as they are deployed: pruned under a pattern, with norms that have seen images; their graphs by precision."""
+"""Networks as they are deployed: pruned under a pattern, with norms that have seen images; graphs by precision."""
 
 from __future__ import annotations
 
