@@ -222,6 +222,11 @@ def test_root_mean_square_is_that_of_the_difference_over_that_of_the_reference()
         limits = Limits(rtol=1.0, max_rms=limit)
         return check_parity(Fake(LOGITS), [Fake(actual)], [IMAGES], limits=limits).passed
 
+    limits = Limits(rtol=1.0, max_rms=1e-3)
+    said = check_parity(Fake(LOGITS), [Fake(actual)], [IMAGES], limits=limits).complaint()
+
+    assert "root mean square" in said
+    assert "where 0.001 is allowed" in said
     assert expected == pytest.approx(_compare(actual).checks[0].rms_rel)
     assert passed(expected * 1.01)
     assert not passed(expected * 0.99)
