@@ -59,3 +59,11 @@ def test_it_describes_the_bytes_of_the_samples(finished_run: Path) -> None:
         "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3, 16, 16), }" == raw[10 : 10 + length].decode().strip()
     )
     assert 2 * 3 * 16 * 16 * 4 == len(raw) - 10 - length
+
+
+def test_its_tables_are_those_of_the_benchmark() -> None:
+    results = (Path(__file__).parents[1] / "benchmarks" / "results" / "graphs.txt").read_text()
+    rows = [line for line in results.splitlines() if line.startswith("|")]
+
+    assert len(rows) > 20
+    assert [] == [row for row in rows if row not in DOC]
