@@ -27,6 +27,8 @@ FILES = (
     "metrics.jsonl",
     "model.onnx",
     "parity.json",
+    "sample_inputs/",
+    "sample_outputs/",
     "profile.json",
     "report.html",
     "README.md",

@@ -218,6 +218,8 @@ def parity_rows(parity: Json) -> Rows:
             (
                 str(at(check, "runtime", default=ABSENT)),
                 str(at(check, "optimization", default=ABSENT)),
+                str(at(check, "images", default=ABSENT)),
+                str(at(check, "output", default=ABSENT)),
                 plain(at(check, "batch")),
                 *(ABSENT if value is None else f"{value:.1e}" for value in floats),
                 number(at(check, "logit_scale")),

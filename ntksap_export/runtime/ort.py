@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from ntksap_export.errors import ConfigError, ExportError, UnavailableError
-from ntksap_export.runtime.session import Images, Logits
+from ntksap_export.errors import ExportError, UnavailableError
+from ntksap_export.quoting import first_line
+from ntksap_export.runtime.session import Closing, Images, Logits, Outputs, image_shape
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+# TensorFloat-32 keeps 10 bits of a float32's 23, and onnxruntime takes it by itself.
+_SETTINGS: dict[str, list[Any]] = {
+    "cpu": ["CPUExecutionProvider"],
+    "cuda": [("CUDAExecutionProvider", {"use_tf32": "0"})],
+    "tensorrt": ["TensorrtExecutionProvider", ("CUDAExecutionProvider", {"use_tf32": "0"})],
+}
+_ADVICE = {"tensorrt": "install onnxruntime-gpu in its place, and TensorRT"}
 _LEVELS = {
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
     "off": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -21,18 +32,19 @@ _LEVELS = {
 
 
 def provider_reason(device: str) -> str | None:
-    """Why onnxruntime cannot run on `device` here, or None if it can."""
+    """Why onnxruntime cannot run on `device` (`cpu`, `cuda`, `tensorrt`) here, or None if it can."""
     if _PROVIDERS[device] in onnxruntime.get_available_providers():
         return None
-    return f"this onnxruntime has no {_PROVIDERS[device]}; install onnxruntime-gpu in its place"
+    advice = _ADVICE.get(device, "install onnxruntime-gpu in its place")
+    return f"this onnxruntime has no {_PROVIDERS[device]}; {advice}"
 
 
-class OrtSession:
+class OrtSession(Closing):
     """A graph in onnxruntime.
 
     Args:
         graph: a path, or the bytes of a model.
-        provider: `cpu` or `cuda`; a session that would fall back to another one is refused.
+        provider: `cpu`, `cuda` or `tensorrt`; a session that would fall back to another one is refused.
         threads: of one operator; 0 leaves it to onnxruntime.
         optimization: `all`, or `off` for a reference.
 
@@ -52,15 +64,14 @@ class OrtSession:
         wanted = _PROVIDERS[provider]
         source = str(graph) if isinstance(graph, Path) else graph
         try:
-            self._session = onnxruntime.InferenceSession(source, settings, providers=[wanted])
+            self._session = onnxruntime.InferenceSession(source, settings, providers=_SETTINGS[provider])
         except Exception as error:  # onnxruntime's own exception classes have no common public base
-            reason = str(error).strip().splitlines()[0]
-            raise ExportError(f"onnxruntime cannot load the graph: {reason}") from error
+            raise ExportError(f"onnxruntime cannot load the graph: {first_line(error)}") from error
         if self._session.get_providers()[0] != wanted:
             raise UnavailableError(f"onnxruntime fell back from {wanted} to {self._session.get_providers()[0]}")
         self.options: dict[str, Any] = {
-            "backend": "onnxruntime",
-            "device": provider,
+            "backend": "tensorrt" if provider == "tensorrt" else "onnxruntime",
+            "device": "cpu" if provider == "cpu" else "cuda",
             "provider": wanted,
             "threads": threads,
             "graph_optimization": optimization,
@@ -69,24 +80,28 @@ class OrtSession:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the single input.
+        """(C, H, W) of the single input; see `image_shape`."""
+        return image_shape([item.shape for item in self._session.get_inputs()])
 
-        Raises:
-            ConfigError: several inputs, or an axis other than the batch that is not fixed.
-        """
-        inputs = self._session.get_inputs()
-        if len(inputs) != 1:
-            raise ConfigError(f"the graph has {len(inputs)} inputs; only graphs with one image input are supported")
-        shape = inputs[0].shape
-        if len(shape) != 4 or not all(isinstance(side, int) for side in shape[1:]):
-            raise ConfigError(f"the graph's input is {shape}; give the side of the image with --image-size")
-        return (shape[1], shape[2], shape[3])
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the graph's outputs, in order."""
+        return tuple(item.name for item in self._session.get_outputs())
 
     def run(self, images: Images) -> Logits:
         """One call of the graph's first output."""
+        return np.asarray(self._call(images, self.output_names[:1])[0], dtype=np.float32)
+
+    def run_all(self, images: Images) -> Outputs:
+        """One call of every output."""
+        return tuple(np.asarray(value) for value in self._call(images, self.output_names))
+
+    def _call(self, images: Images, names: Sequence[str]) -> list[Any]:
         name = self._session.get_inputs()[0].name
-        result = self._session.run(None, {name: np.ascontiguousarray(images)})[0]
-        return np.asarray(result, dtype=np.float32)
+        try:
+            return list(self._session.run(list(names), {name: np.ascontiguousarray(images)}))
+        except Exception as error:  # as above
+            raise ExportError(f"onnxruntime cannot run the graph on {images.shape}: {first_line(error)}") from error
 
     def bind(self, images: Images) -> Callable[[], None]:
         """A call with its input fixed; copies to and from a GPU are part of it."""
@@ -102,10 +117,14 @@ class OrtSession:
         """Free the session."""
         del self._session
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+def open_session(graph: Path | bytes, device: str, threads: int) -> OrtSession:
+    """For the table of backends."""
+    return OrtSession(graph, device, threads)
+
+
+def open_tensorrt(graph: Path | bytes, device: str, threads: int) -> OrtSession:
+    """For the table of backends."""
+    if device != "cuda":
+        raise UnavailableError(f"TensorRT runs on CUDA devices only; got {device}")
+    return OrtSession(graph, "tensorrt", threads)
