@@ -74,6 +74,12 @@ def summary_text(result: dict[str, Any]) -> str:
         )
     if "parity" in result:
         lines.append(f"  parity    {'torch and onnxruntime agree' if result['parity'] else 'FAILED'}")
+    for name, judged in result.get("precisions", {}).items():
+        left = f"; {len(judged['float32_layers'])} layers left in float32" if judged["float32_layers"] else ""
+        lines.append(
+            f"  {name:<9} {judged['after']:.2%} on the validation images, float32 {judged['before']:.2%}{left}"
+            f"{'' if judged['passed'] else '; FAILED'}"
+        )
     for name, size in result["files"].items():
         lines.append(f"  file      {name:<18} {size / 1e6:8.2f} MB")
     if result.get("latency"):

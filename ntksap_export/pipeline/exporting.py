@@ -11,6 +11,7 @@ from ntksap_export.errors import ExportError
 from ntksap_export.graph import Graph, optimize
 from ntksap_export.graph import export as export_graph
 from ntksap_export.pipeline.context import Context
+from ntksap_export.pipeline.precisions import run_precisions
 from ntksap_export.runtime.eager import TorchSession
 from ntksap_export.runtime.ort import OrtSession
 from ntksap_export.runtime.parity import Parity, check_parity
@@ -38,8 +39,12 @@ def run_export(context: Context) -> tuple[str, ...]:
     for name in ("rejected.onnx", "rejected_parity.json"):
         run.file(name).unlink(missing_ok=True)
     graph.save(run.file("model.onnx"))
-    write_json(run.file("parity.json"), {**parity.to_json(), "passes": list(log), "opset": config.opset})
-    return ("model.onnx", "parity.json")
+    smaller = run_precisions(context, model, graph, images.numpy())
+    stored = {**parity.to_json(), "passes": list(log), "opset": config.opset, "precisions": smaller.entries}
+    write_json(run.file("parity.json"), stored)
+    if smaller.problems:
+        raise ExportError("; ".join(smaller.problems))
+    return ("model.onnx", "parity.json", *smaller.files)
 
 
 def _images(context: Context) -> torch.Tensor:

@@ -131,7 +131,7 @@ def profile_json(cells: list[dict[str, Any]], sizes: dict[str, int]) -> dict[str
 
 
 def _file_sizes(path: Path) -> dict[str, int]:
-    names = ("model.safetensors", "model.onnx", "mask.safetensors")
+    names = ("model.safetensors", "model.onnx", "model.fp16.onnx", "model.int8.onnx", "mask.safetensors")
     return {name: (path / name).stat().st_size for name in names if (path / name).is_file()}
 
 

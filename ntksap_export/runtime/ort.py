@@ -14,6 +14,7 @@ from ntksap_export.errors import ConfigError, ExportError, UnavailableError
 from ntksap_export.runtime.session import Images, Logits
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_NUMBERS = {"tensor(float16)": np.float16}
 _LEVELS = {
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
     "off": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -84,19 +85,22 @@ class OrtSession:
 
     def run(self, images: Images) -> Logits:
         """One call of the graph's first output."""
-        name = self._session.get_inputs()[0].name
-        result = self._session.run(None, {name: np.ascontiguousarray(images)})[0]
+        result = self._session.run(None, self._feed(images))[0]
         return np.asarray(result, dtype=np.float32)
 
     def bind(self, images: Images) -> Callable[[], None]:
         """A call with its input fixed; copies to and from a GPU are part of it."""
-        feed = {self._session.get_inputs()[0].name: np.ascontiguousarray(images)}
-        session = self._session
+        feed, session = self._feed(images), self._session
 
         def call() -> None:
             session.run(None, feed)
 
         return call
+
+    def _feed(self, images: Images) -> dict[str, Any]:
+        """The images as the graph's input; one of fp16 gets them rounded."""
+        asked = self._session.get_inputs()[0]
+        return {asked.name: np.ascontiguousarray(images, _NUMBERS.get(asked.type))}
 
     def close(self) -> None:
         """Free the session."""
