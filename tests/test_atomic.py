@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from ntksap_export.atomic import canonical_json, remove_leftovers, replacing, write_bytes, write_json, write_text
+from ntksap_export.atomic import (
+    canonical_json,
+    remove_leftovers,
+    replacing,
+    replacing_folder,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 WRITERS: dict[str, Callable[[Path], None]] = {
     "bytes": lambda path: write_bytes(path, b"new"),
@@ -211,3 +219,26 @@ def test_remove_leftovers_of_a_missing_directory_does_nothing(tmp_path: Path) ->
     remove_leftovers(tmp_path / "absent")
 
     assert [] == _names(tmp_path)
+
+
+def test_new_folder_takes_the_place_of_the_old_one_whole(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    for name in ("old", "new"):
+        with replacing_folder(target) as staged:
+            (staged / name).write_bytes(b"x")
+
+    assert ["new"] == _names(target)
+    assert ["folder"] == _names(tmp_path)
+
+
+def test_folder_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    with replacing_folder(target) as staged:
+        (staged / "old").write_bytes(b"x")
+
+    with pytest.raises(ZeroDivisionError), replacing_folder(target) as staged:
+        (staged / "new").write_bytes(b"x")
+        raise ZeroDivisionError
+
+    assert ["old"] == _names(target)
+    assert ["folder"] == _names(tmp_path)

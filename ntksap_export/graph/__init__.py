@@ -1,6 +1,7 @@
 """ONNX graphs: export, passes, twins, and their weights as a checkpoint's."""
 
 from ntksap_export.graph.export import check_zeros, export
+from ntksap_export.graph.intermediates import Step, exposed, steps
 from ntksap_export.graph.model import INPUT_NAME, OUTPUT_NAME, Graph
 from ntksap_export.graph.passes import PASSES, optimize
 from ntksap_export.graph.twin import dense_twin, weight_sparsity
@@ -12,15 +13,18 @@ __all__ = [
     "PASSES",
     "SPARSE_WARNING",
     "Graph",
+    "Step",
     "Weights",
     "check_zeros",
     "dense_twin",
     "densify",
     "export",
+    "exposed",
     "graph_files",
     "is_graph",
     "open_weights",
     "optimize",
     "sparsify",
+    "steps",
     "weight_sparsity",
 ]

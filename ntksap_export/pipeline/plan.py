@@ -28,6 +28,8 @@ FILES = (
     "metrics.jsonl",
     "model.onnx",
     "parity.json",
+    "sample_inputs/",
+    "sample_outputs/",
     "profile.json",
     "report.html",
     "README.md",

@@ -218,6 +218,8 @@ def parity_rows(parity: Json) -> Rows:
             (
                 str(at(check, "runtime", default=ABSENT)),
                 str(at(check, "optimization", default=ABSENT)),
+                str(at(check, "images", default=ABSENT)),
+                str(at(check, "output", default=ABSENT)),
                 plain(at(check, "batch")),
                 *(ABSENT if value is None else f"{value:.1e}" for value in floats),
                 number(at(check, "logit_scale")),
@@ -229,7 +231,7 @@ def parity_rows(parity: Json) -> Rows:
 
 def precision_rows(parity: Json) -> Rows:
     """One row per graph beside model.onnx: what it is, what it costs in accuracy, what of it is not int8."""
-    rows = []
+    rows: Rows = []
     for name, entry in at(parity, "precisions", default={}).items():
         judged = at(entry, "accuracy", default={})
         rows.append(

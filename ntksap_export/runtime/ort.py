@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from ntksap_export.errors import ConfigError, ExportError, UnavailableError
-from ntksap_export.runtime.session import Images, Logits
+from ntksap_export.quoting import first_line
+from ntksap_export.runtime.session import Closing, Images, Logits, Outputs
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _NUMBERS = {"tensor(float16)": np.float16}
@@ -28,7 +28,7 @@ def provider_reason(device: str) -> str | None:
     return f"this onnxruntime has no {_PROVIDERS[device]}; install onnxruntime-gpu in its place"
 
 
-class OrtSession:
+class OrtSession(Closing):
     """A graph in onnxruntime.
 
     Args:
@@ -55,8 +55,7 @@ class OrtSession:
         try:
             self._session = onnxruntime.InferenceSession(source, settings, providers=[wanted])
         except Exception as error:  # onnxruntime's own exception classes have no common public base
-            reason = str(error).strip().splitlines()[0]
-            raise ExportError(f"onnxruntime cannot load the graph: {reason}") from error
+            raise ExportError(f"onnxruntime cannot load the graph: {first_line(error)}") from error
         if self._session.get_providers()[0] != wanted:
             raise UnavailableError(f"onnxruntime fell back from {wanted} to {self._session.get_providers()[0]}")
         self.options: dict[str, Any] = {
@@ -83,10 +82,24 @@ class OrtSession:
             raise ConfigError(f"the graph's input is {shape}; give the side of the image with --image-size")
         return (shape[1], shape[2], shape[3])
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the graph's outputs, in order."""
+        return tuple(item.name for item in self._session.get_outputs())
+
     def run(self, images: Images) -> Logits:
         """One call of the graph's first output."""
-        result = self._session.run(None, self._feed(images))[0]
-        return np.asarray(result, dtype=np.float32)
+        return np.asarray(self._call(images, self.output_names[:1])[0], dtype=np.float32)
+
+    def run_all(self, images: Images) -> Outputs:
+        """One call of every output."""
+        return tuple(np.asarray(value) for value in self._call(images, self.output_names))
+
+    def _call(self, images: Images, names: Sequence[str]) -> list[Any]:
+        try:
+            return list(self._session.run(list(names), self._feed(images)))
+        except Exception as error:  # as above
+            raise ExportError(f"onnxruntime cannot run the graph on {images.shape}: {first_line(error)}") from error
 
     def bind(self, images: Images) -> Callable[[], None]:
         """A call with its input fixed; copies to and from a GPU are part of it."""
@@ -105,11 +118,3 @@ class OrtSession:
     def close(self) -> None:
         """Free the session."""
         del self._session
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -149,7 +149,7 @@ class _Once:
 
 
 def tools() -> tuple[Any, Any]:
-    """Onnxruntime's quantization and its fp16 converter: loaded late and together.
+    """The quantization of onnxruntime and its fp16 converter: loaded late and together.
 
     They add a folder of theirs to the import path and need it while they load; it does not stay there.
     """

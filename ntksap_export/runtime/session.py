@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-Images = NDArray[np.float32]
+Images = NDArray[Any]  # float32 (N, C, H, W), or whatever the graph takes
 Logits = NDArray[np.float32]
+Outputs = tuple[NDArray[Any], ...]
 
 
 class Session(Protocol):
@@ -19,8 +21,15 @@ class Session(Protocol):
     def options(self) -> dict[str, Any]:
         """Backend, device, threads and settings, as recorded beside every measurement."""
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs in order, the logits first; empty where they have none (a torch model)."""
+
     def run(self, images: Images) -> Logits:
         """One call; returns when the result is there."""
+
+    def run_all(self, images: Images) -> Outputs:
+        """One call; every output in order, the logits first."""
 
     def bind(self, images: Images) -> Callable[[], None]:
         """A call of its own to be timed: the input is already where the network is, the output stays there.
@@ -30,3 +39,18 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Free what it holds."""
+
+
+class Closing:
+    """What `with` needs of a session."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
