@@ -89,7 +89,7 @@ def summary_text(result: dict[str, Any]) -> str:
 
 def latency_table(rows: list[dict[str, Any]], pruned: str = "sparse") -> list[str]:
     """Measured cells as aligned lines; skipped ones with their reason. The sparse variant is called `pruned`."""
-    rows = [{**row, "variant": pruned if row["variant"] == "sparse" else row["variant"]} for row in rows]
+    rows = [{**row, "variant": _variant(row, pruned)} for row in rows]
     header = ("backend", "device", "variant", "batch", "threads", "p50 ms", "p90 ms", "p99 ms", "images/s")
     cells = [
         (
@@ -113,6 +113,11 @@ def latency_table(rows: list[dict[str, Any]], pruned: str = "sparse") -> list[st
         if row["status"] != "measured"
     ]
     return lines
+
+
+def _variant(row: dict[str, Any], pruned: str) -> str:
+    name = pruned if row["variant"] == "sparse" else row["variant"]
+    return name if row.get("precision") in (None, "fp32") else f"{name} {row['precision']}"
 
 
 def compare_text(result: dict[str, Any]) -> str:

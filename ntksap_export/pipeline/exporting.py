@@ -38,9 +38,10 @@ def run_export(context: Context) -> tuple[str, ...]:
         run.file(name).unlink(missing_ok=True)
     samples = write_samples(run.path, model, graph, images)
     graph.save(run.file("model.onnx"))
-    smaller = run_precisions(context, model, graph, images)
-    stored = {**parity.to_json(), "passes": list(log), "opset": config.opset, "precisions": smaller.entries}
+    stored = {**parity.to_json(), "passes": list(log), "opset": config.opset}
     write_json(run.file("parity.json"), stored)
+    smaller = run_precisions(context, model, graph, images)
+    write_json(run.file("parity.json"), {**stored, "precisions": smaller.entries})
     if smaller.problems:
         raise ExportError("; ".join(smaller.problems))
     return ("model.onnx", "parity.json", *samples, *smaller.files)

@@ -37,6 +37,8 @@ def make_int8(
         keeps within `max_drop`, all of them int8.
     """
     config = context.config
+    names = () if config.int8_keep in (("auto",), ("none",)) else config.int8_keep
+    kept: dict[Layer, str] = dict.fromkeys(choose_layers(layers(graph), names), "asked for")
     context.progress.say(f"  int8: calibrate on {sum(map(len, images))} training images, {config.calibration}")
     reduced, why = _range(config.int8_range)
     ranges = calibrate(graph, images, config.calibration)
@@ -44,8 +46,6 @@ def make_int8(
     def make(keep: Iterable[Layer]) -> Graph:
         return quantize(graph, ranges, keep=[layer.node for layer in keep], reduced=reduced)
 
-    names = () if config.int8_keep in (("auto",), ("none",)) else config.int8_keep
-    kept: dict[Layer, str] = dict.fromkeys(choose_layers(layers(graph), names), "asked for")
     int8 = make(kept)
     judged = judge(int8)
     searched = None

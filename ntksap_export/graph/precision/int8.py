@@ -19,7 +19,7 @@ from onnx import numpy_helper
 
 from ntksap_export.errors import ExportError
 from ntksap_export.graph.model import Graph
-from ntksap_export.graph.precision.layers import layers
+from ntksap_export.graph.precision.layers import WEIGHTED, layers
 
 # What onnxruntime's CPU computes in int8. Others (HardSwish, ReduceMean, ...) stay float32 between.
 INT8_OPERATORS: Final = (
@@ -78,6 +78,9 @@ def float_operators(int8: Graph) -> dict[str, int]:
     left: Counter[str] = Counter()
     for node in int8.proto.graph.node:
         reads = {name for name in node.input if name} - constant
-        if node.op_type not in _COMPUTE_NOTHING and (node.op_type not in INT8_OPERATORS or not reads <= quantized):
+        weight = node.op_type in WEIGHTED and node.input[1] in constant
+        if node.op_type not in _COMPUTE_NOTHING and (
+            weight or node.op_type not in INT8_OPERATORS or not reads <= quantized
+        ):
             left[node.op_type] += 1
     return dict(sorted(left.items()))

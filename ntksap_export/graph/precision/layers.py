@@ -14,7 +14,7 @@ from ntksap_export.errors import ConfigError
 from ntksap_export.graph.model import Graph
 
 _WEIGHT_AT: Final = 1  # of the inputs of Conv, Gemm and MatMul
-_KINDS: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+WEIGHTED: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def layers(graph: Graph) -> tuple[Layer, ...]:
     constants = {item.name for item in graph.proto.graph.initializer if item.data_type == onnx.TensorProto.FLOAT}
     found = []
     for node in graph.proto.graph.node:
-        if node.op_type in _KINDS and node.input[_WEIGHT_AT] in constants:
+        if node.op_type in WEIGHTED and node.input[_WEIGHT_AT] in constants:
             weight = node.input[_WEIGHT_AT]
             found.append(Layer(weight.removesuffix(".weight"), node.name, weight))
     return tuple(found)

@@ -31,7 +31,10 @@ def tidy(graph: Graph, source: Graph) -> Graph:
     del proto.opset_import[:]
     for domain, version in kept:
         proto.opset_import.add(domain=domain, version=version)
-    proto.producer_name, proto.producer_version = source.proto.producer_name, source.proto.producer_version
+    for field in ("producer_name", "producer_version"):
+        proto.ClearField(field)
+        if source.proto.HasField(field):
+            setattr(proto, field, getattr(source.proto, field))
     try:
         clean, _ = optimize(Graph(proto, graph.parameters), ("strip_metadata",))
     except onnx.checker.ValidationError as error:
