@@ -36,9 +36,11 @@ def tidy(graph: Graph, source: Graph) -> Graph:
         if source.proto.HasField(field):
             setattr(proto, field, getattr(source.proto, field))
     try:
-        clean, _ = optimize(Graph(proto, graph.parameters), ("strip_metadata",))
+        onnx.checker.check_model(proto)
     except onnx.checker.ValidationError as error:
         raise ExportError(f"the converted graph is not valid: {str(error).strip().splitlines()[0]}") from error
+    clean, _ = optimize(Graph(proto, graph.parameters), ("strip_metadata",))
+    del clean.proto.metadata_props[:]
     clean.proto.metadata_props.extend(source.proto.metadata_props)
     return clean
 
