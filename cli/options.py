@@ -123,7 +123,9 @@ FLAGS: dict[str, Flag] = {
     "calibration_images": Flag(int, "Training images to calibrate on, at least 32. Default: 128", panel="Export"),
     "profile_batch": Flag(str, "Batches to measure. Default: 1,8", int, "Profile"),
     "profile_threads": Flag(str, "Threads to measure with. Default: all CPUs", int, "Profile"),
-    "profile_backend": Flag(str, "onnxruntime, torch. Default: both", str, "Profile"),
+    "profile_backend": Flag(
+        str, "onnxruntime, torch, torch-compile, openvino, tensorrt. Default: the first two", str, "Profile"
+    ),
     "profile_device": Flag(str, "cpu, cuda. Default: both; what is missing gets a row with the reason", str, "Profile"),
     "profile_seconds": Flag(float, "Seconds of timed calls per cell. Default: 1", panel="Profile"),
 }  # fmt: skip

@@ -140,7 +140,10 @@ class RunConfig(BaseModel):
 
     profile_batch: tuple[int, ...] = (1, 8)
     profile_threads: tuple[int, ...] | None = None
-    profile_backend: tuple[Literal["onnxruntime", "torch"], ...] = ("onnxruntime", "torch")
+    profile_backend: tuple[Literal["onnxruntime", "torch", "torch-compile", "openvino", "tensorrt"], ...] = (
+        "onnxruntime",
+        "torch",
+    )
     profile_device: tuple[Literal["cpu", "cuda"], ...] = ("cpu", "cuda")
     profile_seconds: float = Field(1.0, gt=0)
 

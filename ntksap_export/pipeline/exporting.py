@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from ntksap_export.atomic import write_json
 from ntksap_export.data import read_validation
@@ -13,6 +14,7 @@ from ntksap_export.pipeline.context import Context
 from ntksap_export.pipeline.precisions import run_precisions
 from ntksap_export.runtime.parity import BATCHES, Limits, Parity
 from ntksap_export.runtime.samples import write_samples
+from ntksap_export.runtime.session import Images
 from ntksap_export.runtime.verify import verify
 
 
@@ -29,9 +31,7 @@ def run_export(context: Context) -> tuple[str, ...]:
     for line in log:
         context.progress.say(f"  {line}")
     images = sample.numpy()
-    parity = verify(model, graph, images, Limits(config.atol, config.rtol))
-    if not parity.passed:
-        raise _rejected(context, graph, parity)
+    parity = _verified(context, model, graph, images)
     if parity.vacuous:
         context.progress.say("  warning: the model answers every image alike, so that agreement proves little")
     for name in ("rejected.onnx", "rejected_parity.json"):
@@ -54,8 +54,16 @@ def _images(context: Context) -> torch.Tensor:
     return read_validation(config.data, count, size, spec["mean"], spec["std"], config.data_dir, config.broken_images)
 
 
-def _rejected(context: Context, graph: Graph, parity: Parity) -> ExportError:
-    """Keep the graph under another name; the error that says why."""
-    graph.save(context.run.file("rejected.onnx"))
-    write_json(context.run.file("rejected_parity.json"), parity.to_json())
-    return ExportError(f"{parity.complaint()}; see rejected.onnx and rejected_parity.json")
+def _verified(context: Context, model: nn.Module, graph: Graph, images: Images) -> Parity:
+    """Compare; a graph that fails is kept under another name."""
+    config, run = context.config, context.run
+    try:
+        parity = verify(model, graph, images, Limits(config.atol, config.rtol))
+    except ExportError as error:  # onnxruntime does not even load it
+        graph.save(run.file("rejected.onnx"))
+        raise ExportError(f"{error}; see rejected.onnx") from error
+    if not parity.passed:
+        graph.save(run.file("rejected.onnx"))
+        write_json(run.file("rejected_parity.json"), parity.to_json())
+        raise ExportError(f"{parity.complaint()}; see rejected.onnx and rejected_parity.json")
+    return parity

@@ -64,3 +64,10 @@ class TorchSession(Closing):
     def close(self) -> None:
         """Free the model."""
         del self._model
+
+
+def open_session(model: nn.Module, device: str, threads: int) -> TorchSession:
+    """For the table of backends."""
+    if threads:
+        torch.set_num_threads(threads)
+    return TorchSession(model, device)

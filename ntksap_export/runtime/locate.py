@@ -118,28 +118,27 @@ def _against_model(
 ) -> Divergence | None:
     between = "torch and onnxruntime (off)"
     calls, answers = _trace(model, images)
-    good, after = -1, None
+    known: set[str] = set()  # values that agree
+    last: str | None = None
     for anchor in _anchors(order, calls):
-        step = order[anchor.index]
-        pairs = [
-            (values[name], right) for name in anchor.values for right in anchor.call.results
-            if values[name].shape == right.shape
-        ]  # fmt: skip
+        step, results = order[anchor.index], anchor.call.results
+        pairs = [(values[name], right) for name in anchor.values for right in results]
+        pairs = [pair for pair in pairs if pair[0].shape == pair[1].shape]
         if not pairs:
             continue  # of other shape on purpose: channels were removed
-        if any(_agree(*pair, limits) for pair in pairs):
-            good, after = anchor.index, anchor.module
+        if good := {name for name in anchor.values if any(_agree(values[name], each, limits) for each in results)}:
+            known |= good
+            last = anchor.module
             continue
         given = values.get(step.inputs[0]) if step.inputs else None
-        before = _range(order, good, step.inputs)
+        before = _leading_to(order, step.inputs, known)
         if given is None or not before or _agree(given, anchor.call.given, limits):
-            closest = min(pairs, key=lambda pair: difference(*pair)[0])
-            return _part(step, None, anchor.module, after, closest, between)
-        return _part(before[0], before[-1], anchor.module, after, (given, anchor.call.given), between)
+            return _part(step, None, anchor.module, last, min(pairs, key=lambda pair: difference(*pair)), between)
+        return _part(before[0], before[-1], anchor.module, last, (given, anchor.call.given), between)
     for name, right in zip(outputs, answers, strict=False):
         if not _agree(values[name], right, limits):
-            rest = _range(order, good, (name,)) or [step for step in order if name in step.outputs]
-            return _part(rest[0], rest[-1], None, after, (values[name], right), between)
+            rest = _leading_to(order, (name,), known) or [step for step in order if name in step.outputs]
+            return _part(rest[0], rest[-1], None, last, (values[name], right), between)
     return None
 
 
@@ -167,13 +166,13 @@ def _agree(actual: NDArray[Any], right: NDArray[Any], limits: Limits) -> bool:
     return difference(actual, right)[0] <= limits.atol + limits.rtol * float(np.abs(right).max(initial=0))
 
 
-def _range(order: Sequence[Step], good: int, wanted: Sequence[str]) -> list[Step]:
-    """The nodes after place `good` that `wanted` are computed from, in order."""
-    needed, found = set(wanted), []
-    for index in range(len(order) - 1, good, -1):
-        if needed & set(order[index].outputs):
-            needed |= set(order[index].inputs)
-            found.append(order[index])
+def _leading_to(order: Sequence[Step], wanted: Sequence[str], known: set[str]) -> list[Step]:
+    """The nodes that `wanted` are computed from, in order, back to values that are known to be right."""
+    needed, found = set(wanted) - known, []
+    for step in reversed(order):
+        if needed & set(step.outputs):
+            needed |= set(step.inputs) - known
+            found.append(step)
     return found[::-1]
 
 

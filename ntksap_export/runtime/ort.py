@@ -9,11 +9,22 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from ntksap_export.errors import ConfigError, ExportError, UnavailableError
+from ntksap_export.errors import ExportError, UnavailableError
 from ntksap_export.quoting import first_line
-from ntksap_export.runtime.session import Closing, Images, Logits, Outputs
+from ntksap_export.runtime.session import Closing, Images, Logits, Outputs, image_shape
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+# TensorFloat-32 keeps 10 bits of a float32's 23, and onnxruntime takes it by itself.
+_SETTINGS: dict[str, list[Any]] = {
+    "cpu": ["CPUExecutionProvider"],
+    "cuda": [("CUDAExecutionProvider", {"use_tf32": "0"})],
+    "tensorrt": ["TensorrtExecutionProvider", ("CUDAExecutionProvider", {"use_tf32": "0"})],
+}
+_ADVICE = {"tensorrt": "install onnxruntime-gpu in its place, and TensorRT"}
 _NUMBERS = {"tensor(float16)": np.float16}
 _LEVELS = {
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
@@ -22,10 +33,11 @@ _LEVELS = {
 
 
 def provider_reason(device: str) -> str | None:
-    """Why onnxruntime cannot run on `device` here, or None if it can."""
+    """Why onnxruntime cannot run on `device` (`cpu`, `cuda`, `tensorrt`) here, or None if it can."""
     if _PROVIDERS[device] in onnxruntime.get_available_providers():
         return None
-    return f"this onnxruntime has no {_PROVIDERS[device]}; install onnxruntime-gpu in its place"
+    advice = _ADVICE.get(device, "install onnxruntime-gpu in its place")
+    return f"this onnxruntime has no {_PROVIDERS[device]}; {advice}"
 
 
 class OrtSession(Closing):
@@ -33,7 +45,7 @@ class OrtSession(Closing):
 
     Args:
         graph: a path, or the bytes of a model.
-        provider: `cpu` or `cuda`; a session that would fall back to another one is refused.
+        provider: `cpu`, `cuda` or `tensorrt`; a session that would fall back to another one is refused.
         threads: of one operator; 0 leaves it to onnxruntime.
         optimization: `all`, or `off` for a reference.
 
@@ -53,14 +65,14 @@ class OrtSession(Closing):
         wanted = _PROVIDERS[provider]
         source = str(graph) if isinstance(graph, Path) else graph
         try:
-            self._session = onnxruntime.InferenceSession(source, settings, providers=[wanted])
+            self._session = onnxruntime.InferenceSession(source, settings, providers=_SETTINGS[provider])
         except Exception as error:  # onnxruntime's own exception classes have no common public base
             raise ExportError(f"onnxruntime cannot load the graph: {first_line(error)}") from error
         if self._session.get_providers()[0] != wanted:
             raise UnavailableError(f"onnxruntime fell back from {wanted} to {self._session.get_providers()[0]}")
         self.options: dict[str, Any] = {
-            "backend": "onnxruntime",
-            "device": provider,
+            "backend": "tensorrt" if provider == "tensorrt" else "onnxruntime",
+            "device": "cpu" if provider == "cpu" else "cuda",
             "provider": wanted,
             "threads": threads,
             "graph_optimization": optimization,
@@ -69,18 +81,8 @@ class OrtSession(Closing):
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the single input.
-
-        Raises:
-            ConfigError: several inputs, or an axis other than the batch that is not fixed.
-        """
-        inputs = self._session.get_inputs()
-        if len(inputs) != 1:
-            raise ConfigError(f"the graph has {len(inputs)} inputs; only graphs with one image input are supported")
-        shape = inputs[0].shape
-        if len(shape) != 4 or not all(isinstance(side, int) for side in shape[1:]):
-            raise ConfigError(f"the graph's input is {shape}; give the side of the image with --image-size")
-        return (shape[1], shape[2], shape[3])
+        """(C, H, W) of the single input; see `image_shape`."""
+        return image_shape([item.shape for item in self._session.get_inputs()])
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -118,3 +120,15 @@ class OrtSession(Closing):
     def close(self) -> None:
         """Free the session."""
         del self._session
+
+
+def open_session(graph: Path | bytes, device: str, threads: int) -> OrtSession:
+    """For the table of backends."""
+    return OrtSession(graph, device, threads)
+
+
+def open_tensorrt(graph: Path | bytes, device: str, threads: int) -> OrtSession:
+    """For the table of backends."""
+    if device != "cuda":
+        raise UnavailableError(f"TensorRT runs on CUDA devices only; got {device}")
+    return OrtSession(graph, "tensorrt", threads)

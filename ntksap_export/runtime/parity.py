@@ -209,13 +209,15 @@ def _compare(
     probe: Probe, expected: Outputs, session: Session, limits: Limits, vacuous: Sequence[bool]
 ) -> Iterator[ParityCheck]:
     actual, failure = _answers(session, probe.images)
+    if failure is None and len(actual) != len(expected):
+        failure = f"it has {len(actual)} outputs where the model has {len(expected)}"
     names = session.output_names or tuple(f"output_{index}" for index in range(len(actual)))
     for index, right in enumerate(expected):
         got = actual[index] if index < len(actual) else np.zeros(0, np.float32)
         finite = bool(np.isfinite(right).all())
         scale = float(np.abs(right).max(initial=0)) if finite else _LARGEST
         worst, rms = difference(got, right)
-        passed = finite and worst <= limits.atol + limits.rtol * scale
+        passed = failure is None and finite and worst <= limits.atol + limits.rtol * scale
         passed = passed and (limits.max_rms is None or rms <= limits.max_rms)
         yield ParityCheck(
             batch=len(probe.images),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ntksap_export.errors import ConfigError
 
 Images = NDArray[Any]  # float32 (N, C, H, W), or whatever the graph takes
 Logits = NDArray[np.float32]
@@ -39,6 +41,28 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Free what it holds."""
+
+
+class GraphSession(Session, Protocol):
+    """One over an ONNX graph, which knows its input."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the single input; see `image_shape`."""
+
+
+def image_shape(inputs: Sequence[Sequence[object]]) -> tuple[int, int, int]:
+    """(C, H, W) out of the shapes of a graph's inputs, in which a side that is no number is open.
+
+    Raises:
+        ConfigError: several inputs, or an axis other than the batch that is not fixed.
+    """
+    if len(inputs) != 1:
+        raise ConfigError(f"the graph has {len(inputs)} inputs; only graphs with one image input are supported")
+    match list(inputs[0]):
+        case [_, int(channels), int(height), int(width)]:
+            return channels, height, width
+    raise ConfigError(f"the graph's input is {list(inputs[0])}; give the side of the image with --image-size")
 
 
 class Closing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 from torch import nn
 
@@ -26,6 +27,7 @@ def verify(
     *,
     batches: Sequence[int] = BATCHES,
     noise: bool = True,
+    file: Path | None = None,
 ) -> Parity:
     """Compare a graph with its model: each output, runtime optimization off and on, each batch, real images and noise.
 
@@ -35,16 +37,17 @@ def verify(
         images: (N, ...), real ones, as the graph takes them.
         limits: how far apart they may be.
         batches: sizes to try; a graph that fixed its batch fails here.
+        file: where the graph was written, to be run from there: one with external data; None runs it from memory.
         noise: whether to compare on noise too; a quantized graph is calibrated for images only.
 
     Returns:
         With `divergence` where a check failed and the node could be found.
     """
     probes = [probe for probe in make_probes(images, batches) if noise or probe.source == "real"]
-    content = graph.to_bytes()
+    source = file or graph.to_bytes()
     with ExitStack() as held:
         reference = held.enter_context(TorchSession(model))
-        sessions = [held.enter_context(OrtSession(content, optimization=level)) for level in LEVELS]
+        sessions = [held.enter_context(OrtSession(source, optimization=level)) for level in LEVELS]
         parity = check_parity(reference, sessions, probes, limits=limits)
     failed = [check for check in parity.checks if not check.passed]
     if not failed:

@@ -259,6 +259,26 @@ def test_a_graph_that_disagrees_does_not_take_the_place_of_a_good_one(
     assert "layer2.1.conv1" == told["divergence"]["module"]
 
 
+def test_a_graph_that_no_runtime_loads_is_kept_under_another_name(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {name: (finished_run / name).read_bytes() for name in EXPORTED}
+    real = exporting.optimize
+
+    def broken(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
+        made, log = real(graph)
+        made.proto.graph.node[0].op_type = "NoSuchOperator"
+        return made, log
+
+    monkeypatch.setattr(exporting, "optimize", broken)
+
+    with pytest.raises(ExportError, match=r"cannot load the graph: .*NoSuchOperator.*; see rejected\.onnx"):
+        run_stage("export", finished_run, {})
+
+    assert before == {name: (finished_run / name).read_bytes() for name in EXPORTED}
+    assert (finished_run / "rejected.onnx").is_file()
+
+
 def test_a_good_graph_clears_the_rejected_one_away(finished_run: Path) -> None:
     for name in ("rejected.onnx", "rejected_parity.json"):
         (finished_run / name).write_text("{}")

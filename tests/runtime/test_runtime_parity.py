@@ -185,7 +185,8 @@ def test_every_output_is_compared_under_its_name() -> None:
 
     assert [("logits", True), ("features", True)] == [(check.output, check.passed) for check in same.checks]
     assert [("logits", True), ("features", False)] == [(check.output, check.passed) for check in other.checks]
-    assert [True, False] == [check.passed for check in missing.checks]
+    assert [False, False] == [check.passed for check in missing.checks]
+    assert "it has 1 outputs where the model has 2" in missing.complaint()
     assert [1.0, None] == [check.top1_agreement for check in other.checks]
     assert 1.0 == other.top1_agreement
     assert "'features'" in other.complaint()
