@@ -33,7 +33,7 @@ from ntksap_export.runtime.ort import OrtSession
 from ntksap_export.runtime.quantize import METHODS, calibrate, quantize
 
 FILES = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
-_SECONDS = 12.0
+_SECONDS = 8.0
 _IMAGES = (16, 32, 64, 128)
 _JUDGED_ON = 2000  # validation images in the last table
 
