@@ -147,14 +147,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--cifar10", help="folder of the WebDataset shards, for ResNet-20")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=3, help="on CIFAR-10; on digits 6")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    jobs = [("resnet20", "digits", 5), ("resnet50", "digits", 5)]
-    jobs += [("resnet20", arguments.cifar10, 20)] if arguments.cifar10 else []
+    jobs = [("resnet20", "digits", 5, 6), ("resnet50", "digits", 5, 6)]
+    jobs += [("resnet20", arguments.cifar10, 20, arguments.epochs)] if arguments.cifar10 else []
     rows, choices = [], []
-    for name, data, rounds in jobs:
-        row, directory = trained(name, arguments.out, data, arguments.epochs, rounds)
+    for name, data, rounds, epochs in jobs:
+        row, directory = trained(name, arguments.out, data, epochs, rounds)
         rows.append(row)
         choices += calibrations(row["network"], directory, open_data(data, image_size=row["side"]))
     with tempfile.TemporaryDirectory() as scratch:

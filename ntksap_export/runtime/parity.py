@@ -129,6 +129,10 @@ class Parity:
             return f"the graph disagrees with the model in {where}: {worst.reason}{self._place()}"
         if all(check.passed for check in self.checks):
             return f"{self.top1_agreement:.1%} of the first answers are the model's; {self.min_top1:.1%} are asked for"
+        within = worst.max_abs <= worst.atol + worst.rtol * worst.logit_scale
+        if within and worst.max_rms is not None:
+            apart = f"by {worst.rms_rel:.3g} of its root mean square in {where}, where {worst.max_rms:g} is allowed"
+            return f"the graph disagrees with the model {apart}{self._place()}"
         allowed = f"{worst.atol:g} + {worst.rtol:g} x {worst.logit_scale:.3g}"
         apart = f"{worst.max_abs:.3g} in {where}, where {allowed} is allowed"
         return f"the graph disagrees with the model: {apart}{self._place()}"
