@@ -1,6 +1,6 @@
 """Graphs in figures: ten checked by everybody; models x patterns x precisions with sizes, nodes, parity, latency.
 
-    python benchmarks/graphs.py [--seconds 0.5]
+    python benchmarks/graphs.py [--seconds 0.3]
 
 Latency is measured as `ntksap profile` does it, on one thread at batch 1, all variants of a model interleaved.
 """
@@ -151,7 +151,7 @@ def milliseconds(cell: dict[str, Any] | None) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--seconds", type=float, default=0.3)
     seconds = parser.parse_args().seconds
     with tempfile.TemporaryDirectory() as scratch:
         graphs = ten(Path(scratch))

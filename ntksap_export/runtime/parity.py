@@ -129,13 +129,11 @@ class Parity:
             return f"the graph disagrees with the model in {where}: {worst.reason}{self._place()}"
         if all(check.passed for check in self.checks):
             return f"{self.top1_agreement:.1%} of the first answers are the model's; {self.min_top1:.1%} are asked for"
-        within = worst.max_abs <= worst.atol + worst.rtol * worst.logit_scale
-        if within and worst.max_rms is not None:
-            apart = f"by {worst.rms_rel:.3g} of its root mean square in {where}, where {worst.max_rms:g} is allowed"
-            return f"the graph disagrees with the model {apart}{self._place()}"
-        allowed = f"{worst.atol:g} + {worst.rtol:g} x {worst.logit_scale:.3g}"
-        apart = f"{worst.max_abs:.3g} in {where}, where {allowed} is allowed"
-        return f"the graph disagrees with the model: {apart}{self._place()}"
+        if worst.max_abs > worst.atol + worst.rtol * worst.logit_scale:
+            apart = f"{worst.max_abs:.3g} in {where}, where {worst.atol:g} + {worst.rtol:g} x {worst.logit_scale:.3g}"
+        else:
+            apart = f"root mean square {worst.rms_rel:.3g} of the answer's in {where}, where {worst.max_rms:g}"
+        return f"the graph disagrees with the model: {apart} is allowed{self._place()}"
 
     def _place(self) -> str:
         return "" if self.divergence is None else f"; {self.divergence.sentence()}"
@@ -167,10 +165,8 @@ def make_probes(images: Images, batches: Sequence[int] = BATCHES, seed: int = 0)
         noise = generator.integers(0, 256, shape).astype(images.dtype)
     else:
         noise = generator.standard_normal(shape, dtype=np.float32).astype(images.dtype)
-    real = images[np.arange(max(batches)) % len(images)]
-    return tuple(
-        Probe(group[:count], source) for source, group in (("real", real), ("noise", noise)) for count in batches
-    )
+    groups = {"real": take(images, max(batches)), "noise": noise}
+    return tuple(Probe(group[:count], source) for source, group in groups.items() for count in batches)
 
 
 def take(images: Images, count: int) -> Images:
