@@ -140,7 +140,7 @@ def text(rows: list[dict[str, Any]], choices: list[dict[str, Any]]) -> str:
             found = {row["calibrated_on"]: f"{10 ** (-row['sqnr_db'] / 20):.1%}" for row in of_it}
             cells = (f"{found.get(count, '-'):>12}" for count in _IMAGES)
             lines.append(f"{f'{network} {method}':<32}{''.join(cells)}")
-    return "\n".join(lines)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def main() -> None:
