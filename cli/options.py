@@ -111,6 +111,16 @@ FLAGS: dict[str, Flag] = {
     "opset": Flag(int, "ONNX opset, 18 to 23. Default: 20", panel="Export"),
     "atol": Flag(float, "Parity: absolute tolerance of a logit. Default: 1e-5", panel="Export"),
     "rtol": Flag(float, "Parity: tolerance as a share of the largest logit. Default: 1e-4", panel="Export"),
+    "fp16": Flag(bool, "Also write model.fp16.onnx. Default: no", panel="Export"),
+    "fp16_io": Flag(str, "Its images and logits: float32 or float16. Default: float32", panel="Export"),
+    "int8": Flag(bool, "Also write model.int8.onnx, calibrated on training images. Default: no", panel="Export"),
+    "int8_keep": Flag(
+        str, "Layers that stay float32: auto (what the drop asks for), none, or names. Default: auto", str, "Export"
+    ),
+    "int8_range": Flag(str, "Weights: full, reduced (7 bits; CPUs without VNNI), auto. Default: auto", panel="Export"),
+    "max_drop": Flag(float, "Points of top-1 accuracy that int8 or fp16 may lose. Default: 1", panel="Export"),
+    "calibration": Flag(str, "percentile, entropy or minmax. Default: percentile", panel="Export"),
+    "calibration_images": Flag(int, "Training images to calibrate on, at least 32. Default: 128", panel="Export"),
     "profile_batch": Flag(str, "Batches to measure. Default: 1,8", int, "Profile"),
     "profile_threads": Flag(str, "Threads to measure with. Default: all CPUs", int, "Profile"),
     "profile_backend": Flag(
@@ -134,7 +144,10 @@ TRAIN = (
     "augment", "cutout", "crop_scale", "crop_ratio", "repeats", "precision", "accumulate", "sync_bn",
     "compile", "checkpoint_minutes", "keep_checkpoints", "tensorboard",
 )  # fmt: skip
-EXPORT = ("opset", "atol", "rtol")
+EXPORT = (
+    "opset", "atol", "rtol",
+    "fp16", "fp16_io", "int8", "int8_keep", "int8_range", "max_drop", "calibration", "calibration_images",
+)  # fmt: skip
 PROFILE = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
 
 Model = Annotated[

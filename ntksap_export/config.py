@@ -27,7 +27,10 @@ TRAIN_KEYS = (
     "decay_norms", "gamma", "clip_norm", "mixup", "cutmix", "ema", "rescale_init",
     "cutout", "crop_scale", "crop_ratio", "repeats",
 )  # fmt: skip
-EXPORT_KEYS = ("opset", "atol", "rtol")
+EXPORT_KEYS = (
+    "opset", "atol", "rtol",
+    "fp16", "fp16_io", "int8", "int8_keep", "int8_range", "max_drop", "calibration", "calibration_images",
+)  # fmt: skip
 PROFILE_KEYS = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "prune": PRUNE_KEYS,
@@ -41,6 +44,8 @@ FREE_KEYS = (
     "recipe", "data_dir", "download", "broken_images",
 )  # fmt: skip
 
+# Below, the logits' error is twice that of 128 images, measured on ResNet-20 and MobileNetV2 (docs/graphs.md).
+MIN_CALIBRATION_IMAGES = 32
 DEFAULT_SPARSITY = 0.9  # without any budget; n:m patterns bring their own
 # Three ways to say one thing: a flag of one of them overrules a file's other.
 _NUMBER_OF_WEIGHTS = ("sparsity", "density", "params")
@@ -123,6 +128,15 @@ class RunConfig(BaseModel):
     opset: int = Field(20, ge=18, le=23)
     atol: float = Field(1e-5, gt=0)
     rtol: float = Field(1e-4, gt=0)
+
+    fp16: bool = False
+    fp16_io: Literal["float32", "float16"] = "float32"
+    int8: bool = False
+    int8_keep: tuple[str, ...] = ("auto",)
+    int8_range: Literal["auto", "full", "reduced"] = "auto"
+    max_drop: float = Field(1.0, ge=0, le=100)
+    calibration: Literal["percentile", "entropy", "minmax"] = "percentile"
+    calibration_images: int = Field(128, ge=1)
 
     profile_batch: tuple[int, ...] = (1, 8)
     profile_threads: tuple[int, ...] | None = None
@@ -250,6 +264,13 @@ def _check_together(config: RunConfig) -> None:
         if sparsity is not None:
             check_sparsity(sparsity)
     _check_pattern(config)
+    if config.calibration_images < MIN_CALIBRATION_IMAGES:
+        raise ConfigError(
+            f"calibration-images must be at least {MIN_CALIBRATION_IMAGES}; got {config.calibration_images}. "
+            "Fewer do not show how far activations reach"
+        )
+    if len(config.int8_keep) > 1 and {"auto", "none"} & set(config.int8_keep):
+        raise ConfigError(f"--int8-keep is auto, none or names of layers; got {','.join(config.int8_keep)}")
     if (config.mean is None) != (config.std is None):
         raise ConfigError("give both --mean and --std, or neither")
     if config.std is not None and min(config.std) <= 0:

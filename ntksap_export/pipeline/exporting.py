@@ -11,6 +11,7 @@ from ntksap_export.errors import ExportError
 from ntksap_export.graph import Graph, optimize
 from ntksap_export.graph import export as export_graph
 from ntksap_export.pipeline.context import Context
+from ntksap_export.pipeline.precisions import run_precisions
 from ntksap_export.runtime.parity import BATCHES, Limits, Parity
 from ntksap_export.runtime.samples import write_samples
 from ntksap_export.runtime.session import Images
@@ -37,8 +38,13 @@ def run_export(context: Context) -> tuple[str, ...]:
         run.file(name).unlink(missing_ok=True)
     samples = write_samples(run.path, model, graph, images)
     graph.save(run.file("model.onnx"))
-    write_json(run.file("parity.json"), {**parity.to_json(), "passes": list(log), "opset": config.opset})
-    return ("model.onnx", "parity.json", *samples)
+    stored = {**parity.to_json(), "passes": list(log), "opset": config.opset}
+    write_json(run.file("parity.json"), stored)
+    smaller = run_precisions(context, model, graph, images)
+    write_json(run.file("parity.json"), {**stored, "precisions": smaller.entries})
+    if smaller.problems:
+        raise ExportError("; ".join(smaller.problems))
+    return ("model.onnx", "parity.json", *samples, *smaller.files)
 
 
 def _images(context: Context) -> torch.Tensor:

@@ -16,6 +16,7 @@ from ntksap_export.masks import format_channels, format_health, format_table, la
 from ntksap_export.pipeline.choose import choose_mask
 from ntksap_export.pipeline.context import CHANNELS, Context, config_json
 from ntksap_export.pipeline.exporting import run_export
+from ntksap_export.pipeline.precisions import PRECISIONS
 from ntksap_export.pipeline.training import run_train
 from ntksap_export.profiling.environment import environment
 from ntksap_export.profiling.profile import Variant, profile
@@ -73,6 +74,11 @@ def run_profile(context: Context) -> tuple[str, ...]:
     checkpoint = run.file("model.safetensors")
     variants = (
         Variant("sparse", graph_path, context.model_arguments, checkpoint, context.shape, channels),
+        *(
+            Variant("sparse", path, None, None, context.shape, precision=name)
+            for name in PRECISIONS
+            if (path := run.file(f"model.{name}.onnx")).is_file()
+        ),
         Variant("dense", twin_path, context.model_arguments, None, context.shape),
     )
     assert config.profile_threads is not None
@@ -131,7 +137,7 @@ def profile_json(cells: list[dict[str, Any]], sizes: dict[str, int]) -> dict[str
 
 
 def _file_sizes(path: Path) -> dict[str, int]:
-    names = ("model.safetensors", "model.onnx", "mask.safetensors")
+    names = ("model.safetensors", "model.onnx", "model.fp16.onnx", "model.int8.onnx", "mask.safetensors")
     return {name: (path / name).stat().st_size for name in names if (path / name).is_file()}
 
 

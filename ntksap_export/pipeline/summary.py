@@ -8,7 +8,7 @@ from typing import Any
 
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
 
-_FILES = ("model.safetensors", "model.onnx", "report.html")
+_FILES = ("model.safetensors", "model.onnx", "model.fp16.onnx", "model.int8.onnx", "report.html")
 
 
 def summary(out: Path) -> dict[str, Any]:
@@ -52,6 +52,10 @@ def summary(out: Path) -> dict[str, Any]:
         }
     if parity := _read(run, "parity.json"):
         result["parity"] = parity["passed"]
+        result["precisions"] = {
+            name: {**entry["accuracy"], "passed": entry["passed"], "float32_layers": [*entry.get("float32_layers", ())]}
+            for name, entry in parity.get("precisions", {}).items()
+        }
     if profile := _read(run, "profile.json"):
         result["latency"] = [latency_row(cell) for cell in profile["cells"]]
     return result

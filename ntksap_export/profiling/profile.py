@@ -30,6 +30,7 @@ class Variant:
         checkpoint: its weights; None leaves the random ones.
         shape: (C, H, W).
         channels: the channels.json of a network without some of its channels.
+        precision: of its numbers.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Variant:
     checkpoint: Path | None
     shape: tuple[int, int, int] | None
     channels: Path | None = None
+    precision: str = "fp32"
 
 
 def profile(
@@ -102,7 +104,9 @@ def _measure_cell(variants: Sequence[Variant], cell: dict[str, Any], seconds: fl
     with ExitStack() as stack:
         running: list[tuple[dict[str, Any], IsolatedCell, list[float]]] = []
         for variant in variants:
-            row = {"variant": variant.name, "precision": "fp32", **cell}
+            if variant.precision != "fp32" and backends_table.takes_model(cell["backend"]):
+                continue  # those are graphs alone
+            row = {"variant": variant.name, "precision": variant.precision, **cell}
             rows.append(row)
             try:
                 spec = _spec(variant, cell)

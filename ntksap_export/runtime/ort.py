@@ -25,6 +25,7 @@ _SETTINGS: dict[str, list[Any]] = {
     "tensorrt": ["TensorrtExecutionProvider", ("CUDAExecutionProvider", {"use_tf32": "0"})],
 }
 _ADVICE = {"tensorrt": "install onnxruntime-gpu in its place, and TensorRT"}
+_NUMBERS = {"tensor(float16)": np.float16}
 _LEVELS = {
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
     "off": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -97,21 +98,24 @@ class OrtSession(Closing):
         return tuple(np.asarray(value) for value in self._call(images, self.output_names))
 
     def _call(self, images: Images, names: Sequence[str]) -> list[Any]:
-        name = self._session.get_inputs()[0].name
         try:
-            return list(self._session.run(list(names), {name: np.ascontiguousarray(images)}))
+            return list(self._session.run(list(names), self._feed(images)))
         except Exception as error:  # as above
             raise ExportError(f"onnxruntime cannot run the graph on {images.shape}: {first_line(error)}") from error
 
     def bind(self, images: Images) -> Callable[[], None]:
         """A call with its input fixed; copies to and from a GPU are part of it."""
-        feed = {self._session.get_inputs()[0].name: np.ascontiguousarray(images)}
-        session = self._session
+        feed, session = self._feed(images), self._session
 
         def call() -> None:
             session.run(None, feed)
 
         return call
+
+    def _feed(self, images: Images) -> dict[str, Any]:
+        """The images as the graph's input; one of fp16 gets them rounded."""
+        asked = self._session.get_inputs()[0]
+        return {asked.name: np.ascontiguousarray(images, _NUMBERS.get(asked.type))}
 
     def close(self) -> None:
         """Free the session."""

@@ -12,9 +12,13 @@ from torch import nn
 
 from ntksap_export import networks
 from ntksap_export.graph import Graph, export, optimize
+from ntksap_export.graph.precision import named
 from ntksap_export.masks import Mask, parse_pattern
+from ntksap_export.pipeline.precisions import LIMITS
 from ntksap_export.pruning import Budget, ChannelPlan, ScoringInputs, make_scorer, prune, prune_channels
+from ntksap_export.runtime.half import to_fp16
 from ntksap_export.runtime.parity import Limits
+from ntksap_export.runtime.quantize import calibrate, quantize
 
 CLASSES = 10
 # name -> side of the image
@@ -52,7 +56,15 @@ class Deployed:
 # precision -> how its graph is made of the float32 one, and how far it may be from the model
 PRECISIONS: dict[str, tuple[Callable[[Deployed], Graph], Limits]] = {
     "fp32": (lambda case: case.graph, Limits(atol=1e-5, rtol=1e-4)),
+    "fp16": (lambda case: to_fp16(named(case.graph)), LIMITS["fp16"]),
+    "int8": (lambda case: _int8(case), LIMITS["int8"]),
 }
+
+
+def _int8(case: Deployed) -> Graph:
+    graph = named(case.graph)
+    batches = np.split(case.images(64, seed=3), 8)
+    return quantize(graph, calibrate(graph, batches, "percentile"))
 
 
 @cache
