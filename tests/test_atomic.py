@@ -11,7 +11,9 @@ import pytest
 
 from ntksap_export.atomic import (
     canonical_json,
+    check_replaceable,
     remove_leftovers,
+    replace,
     replacing,
     replacing_folder,
     write_bytes,
@@ -242,3 +244,31 @@ def test_folder_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
 
     assert ["old"] == _names(target)
     assert ["folder"] == _names(tmp_path)
+
+
+def test_a_pipe_is_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    for write in WRITERS.values():
+        with pytest.raises(OSError, match="a device, a pipe or a socket is never replaced"):
+            write(pipe)
+
+    assert (True, ["pipe"]) == (pipe.is_fifo(), _names(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["null", "stdout", "nothing"])
+def test_nothing_in_dev_is_replaced(name: str) -> None:
+    with pytest.raises(OSError, match="a device, a pipe or a socket is never replaced"):
+        check_replaceable(Path("/dev") / name)
+
+
+def test_a_file_keeps_its_permissions(old: Path, tmp_path: Path) -> None:
+    old.chmod(0o600)
+    write_text(old, "new")
+    (tmp_path / "staged").write_text("newer")
+    written = old.stat().st_mode & 0o777
+    replace(tmp_path / "staged", old)
+
+    assert (0o600, 0o600) == (written, old.stat().st_mode & 0o777)
+    assert "newer" == old.read_text()
