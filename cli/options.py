@@ -108,7 +108,8 @@ FLAGS: dict[str, Flag] = {
     ),
     "keep_checkpoints": Flag(int, "How many of the last saved states stay, and the best. Default: 2", panel="Train"),
     "tensorboard": Flag(bool, "Also write event files to OUT/tensorboard (an extra). Default: no", panel="Train"),
-    "opset": Flag(int, "ONNX opset, 18 to 23. Default: 20", panel="Export"),
+    "opset": Flag(int, "ONNX opset, 17 to 23. Default: 20", panel="Export"),
+    "dynamic_size": Flag(bool, "Leave height and width of the graph's input open. Default: no", panel="Export"),
     "atol": Flag(float, "Parity: absolute tolerance of a logit. Default: 1e-5", panel="Export"),
     "rtol": Flag(float, "Parity: tolerance as a share of the largest logit. Default: 1e-4", panel="Export"),
     "profile_batch": Flag(str, "Batches to measure. Default: 1,8", int, "Profile"),
@@ -132,7 +133,10 @@ TRAIN = (
     "augment", "cutout", "crop_scale", "crop_ratio", "repeats", "precision", "accumulate", "sync_bn",
     "compile", "checkpoint_minutes", "keep_checkpoints", "tensorboard",
 )  # fmt: skip
-EXPORT = ("opset", "atol", "rtol")
+EXPORT = (
+    "opset", "atol", "rtol",
+    "dynamic_size",
+)  # fmt: skip
 PROFILE = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
 
 Model = Annotated[

@@ -27,7 +27,10 @@ TRAIN_KEYS = (
     "decay_norms", "gamma", "clip_norm", "mixup", "cutmix", "ema", "rescale_init",
     "cutout", "crop_scale", "crop_ratio", "repeats",
 )  # fmt: skip
-EXPORT_KEYS = ("opset", "atol", "rtol")
+EXPORT_KEYS = (
+    "opset", "atol", "rtol",
+    "dynamic_size",
+)  # fmt: skip
 PROFILE_KEYS = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "prune": PRUNE_KEYS,
@@ -120,7 +123,8 @@ class RunConfig(BaseModel):
     keep_checkpoints: int = Field(2, ge=1)
     tensorboard: bool = False
 
-    opset: int = Field(20, ge=18, le=23)
+    opset: int = Field(20, ge=17, le=23)
+    dynamic_size: bool = False
     atol: float = Field(1e-5, gt=0)
     rtol: float = Field(1e-4, gt=0)
 

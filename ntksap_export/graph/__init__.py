@@ -3,6 +3,7 @@
 from ntksap_export.graph.export import check_zeros, export
 from ntksap_export.graph.model import INPUT_NAME, OUTPUT_NAME, Graph
 from ntksap_export.graph.passes import PASSES, optimize
+from ntksap_export.graph.preprocessing import Preprocessing, described, read_classes, read_preprocessing
 from ntksap_export.graph.twin import dense_twin, weight_sparsity
 from ntksap_export.graph.weights import SPARSE_WARNING, Weights, densify, graph_files, is_graph, open_weights, sparsify
 
@@ -12,15 +13,19 @@ __all__ = [
     "PASSES",
     "SPARSE_WARNING",
     "Graph",
+    "Preprocessing",
     "Weights",
     "check_zeros",
     "dense_twin",
     "densify",
+    "described",
     "export",
     "graph_files",
     "is_graph",
     "open_weights",
     "optimize",
+    "read_classes",
+    "read_preprocessing",
     "sparsify",
     "weight_sparsity",
 ]

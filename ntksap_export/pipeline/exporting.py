@@ -8,9 +8,10 @@ from torch import nn
 from ntksap_export.atomic import write_json
 from ntksap_export.data import read_validation
 from ntksap_export.errors import ExportError
-from ntksap_export.graph import Graph, optimize
+from ntksap_export.graph import Graph, described, optimize
 from ntksap_export.graph import export as export_graph
 from ntksap_export.pipeline.context import Context
+from ntksap_export.pipeline.graph_input import preprocessing_of
 from ntksap_export.runtime.eager import TorchSession
 from ntksap_export.runtime.ort import OrtSession
 from ntksap_export.runtime.parity import Parity, check_parity
@@ -27,7 +28,8 @@ def run_export(context: Context) -> tuple[str, ...]:
     config, run = context.config, context.run
     model, mask = context.trained()
     images = _images(context)
-    graph, log = optimize(export_graph(model, images, opset=config.opset, mask=mask))
+    graph, log = optimize(export_graph(model, images, opset=config.opset, mask=mask, dynamic_size=config.dynamic_size))
+    graph = described(graph, *preprocessing_of(context))
     for line in log:
         context.progress.say(f"  {line}")
     parity = _compared(context, model, graph, images)
