@@ -6,6 +6,7 @@ the exponent shrinks to about a third, and no bit is lost. Work goes piece by pi
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -15,7 +16,8 @@ import numpy.typing as npt
 from ntksap_export.checkpoint.encodings.streams import Bytes
 
 Bools = npt.NDArray[np.bool_]
-PIECE: Final = 1 << 20  # elements
+PIECE: Final = 1 << 18  # elements
+_LOWEST_FIRST: Final = 1 if sys.byteorder == "little" else -1
 
 
 def split(values: npt.NDArray[Any], kept: Bools | None) -> list[Bytes]:
@@ -33,7 +35,7 @@ def split(values: npt.NDArray[Any], kept: Bools | None) -> list[Bytes]:
     planes = [np.empty(count, dtype=np.uint8) for _ in range(size)]
     for start, stop, places in _pieces(values.size, kept):
         chosen = values[places] if kept is None else values[places.start : places.stop][np.flatnonzero(kept[places])]
-        columns = chosen.astype(chosen.dtype.newbyteorder("<"), copy=False).view(np.uint8).reshape(-1, size)
+        columns = chosen.view(np.uint8).reshape(-1, size)[:, ::_LOWEST_FIRST]
         for index, plane in enumerate(planes):
             plane[start:stop] = columns[:, index]
     return planes
@@ -49,13 +51,11 @@ def merge(planes: list[Bytes], values: npt.NDArray[Any], kept: Bools | None) -> 
     """
     size = values.dtype.itemsize
     for start, stop, places in _pieces(values.size, kept):
-        columns = np.empty((stop - start, size), dtype=np.uint8)
+        found = values[places] if kept is None else np.empty(stop - start, dtype=values.dtype)
+        columns = found.view(np.uint8).reshape(-1, size)[:, ::_LOWEST_FIRST]
         for index, plane in enumerate(planes):
             columns[:, index] = plane[start:stop]
-        found = columns.view(values.dtype.newbyteorder("<")).reshape(-1)
-        if kept is None:
-            values[places] = found
-        else:
+        if kept is not None:
             values[places][np.flatnonzero(kept[places])] = found
 
 
