@@ -110,6 +110,10 @@ FLAGS: dict[str, Flag] = {
     "tensorboard": Flag(bool, "Also write event files to OUT/tensorboard (an extra). Default: no", panel="Train"),
     "opset": Flag(int, "ONNX opset, 17 to 23. Default: 20", panel="Export"),
     "dynamic_size": Flag(bool, "Leave height and width of the graph's input open. Default: no", panel="Export"),
+    "external_data": Flag(
+        str, "Weights in a file of their own beside the graph: always, never, auto (above 1 GiB). Default: auto",
+        panel="Export",
+    ),
     "atol": Flag(float, "Parity: absolute tolerance of a logit. Default: 1e-5", panel="Export"),
     "rtol": Flag(float, "Parity: tolerance as a share of the largest logit. Default: 1e-4", panel="Export"),
     "profile_batch": Flag(str, "Batches to measure. Default: 1,8", int, "Profile"),
@@ -135,7 +139,7 @@ TRAIN = (
 )  # fmt: skip
 EXPORT = (
     "opset", "atol", "rtol",
-    "dynamic_size",
+    "dynamic_size", "external_data",
 )  # fmt: skip
 PROFILE = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
 

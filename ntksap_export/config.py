@@ -29,7 +29,7 @@ TRAIN_KEYS = (
 )  # fmt: skip
 EXPORT_KEYS = (
     "opset", "atol", "rtol",
-    "dynamic_size",
+    "dynamic_size", "external_data",
 )  # fmt: skip
 PROFILE_KEYS = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
@@ -125,6 +125,7 @@ class RunConfig(BaseModel):
 
     opset: int = Field(20, ge=17, le=23)
     dynamic_size: bool = False
+    external_data: Literal["auto", "always", "never"] = "auto"
     atol: float = Field(1e-5, gt=0)
     rtol: float = Field(1e-4, gt=0)
 

@@ -1,6 +1,7 @@
 """ONNX graphs: export, passes, twins, and their weights as a checkpoint's."""
 
 from ntksap_export.graph.export import check_zeros, export
+from ntksap_export.graph.files import files_of, move_graph, remove_graph, remove_old_data
 from ntksap_export.graph.model import INPUT_NAME, OUTPUT_NAME, Graph
 from ntksap_export.graph.passes import PASSES, optimize
 from ntksap_export.graph.preprocessing import Preprocessing, described, read_classes, read_preprocessing
@@ -20,12 +21,16 @@ __all__ = [
     "densify",
     "described",
     "export",
+    "files_of",
     "graph_files",
     "is_graph",
+    "move_graph",
     "open_weights",
     "optimize",
     "read_classes",
     "read_preprocessing",
+    "remove_graph",
+    "remove_old_data",
     "sparsify",
     "weight_sparsity",
 ]

@@ -58,7 +58,9 @@ def graph_files(path: Path) -> tuple[Path, ...]:
         for entry in item.external_data
         if entry.key == "location"
     }
-    inside = (path.parent / name for name in sorted(names) if ".." not in Path(name).parts)
+    inside = (
+        path.parent / name for name in sorted(names) if not Path(name).is_absolute() and ".." not in Path(name).parts
+    )
     return (path, *(file for file in inside if file.is_file()))
 
 
@@ -210,7 +212,7 @@ def _write(path: Path, target: Path, proto: onnx.ModelProto) -> None:
         onnx.checker.check_model(proto)
     except (onnx.checker.ValidationError, ValueError, OSError) as error:
         raise CheckpointError(f"{path}: not a valid ONNX graph: {first_line(error)}") from error
-    Graph(proto, ()).save(target)
+    Graph(proto, ()).save(target, "never")
 
 
 def _fields(file: BinaryIO, size: int) -> set[int]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
 from ntksap_export.atomic import write_json
 from ntksap_export.data import read_validation
 from ntksap_export.errors import ExportError
-from ntksap_export.graph import Graph, described, optimize
+from ntksap_export.graph import Graph, described, move_graph, optimize, remove_graph
 from ntksap_export.graph import export as export_graph
 from ntksap_export.pipeline.context import Context
 from ntksap_export.pipeline.graph_input import preprocessing_of
@@ -32,16 +34,18 @@ def run_export(context: Context) -> tuple[str, ...]:
     graph = described(graph, *preprocessing_of(context))
     for line in log:
         context.progress.say(f"  {line}")
-    parity = _compared(context, model, graph, images)
+    staged = run.workspace / "model.onnx"
+    graph.save(staged, config.external_data)
+    parity = _compared(context, model, staged, images)
     if not parity.passed:
         raise _rejected(context, graph, parity)
     if parity.vacuous:
         context.progress.say("  warning: the model answers every image alike, so that agreement proves little")
-    for name in ("rejected.onnx", "rejected_parity.json"):
-        run.file(name).unlink(missing_ok=True)
-    graph.save(run.file("model.onnx"))
+    remove_graph(run.file("rejected.onnx"))
+    run.file("rejected_parity.json").unlink(missing_ok=True)
+    files = move_graph(staged, run.file("model.onnx"))
     write_json(run.file("parity.json"), {**parity.to_json(), "passes": list(log), "opset": config.opset})
-    return ("model.onnx", "parity.json")
+    return (*(file.name for file in files), "parity.json")
 
 
 def _images(context: Context) -> torch.Tensor:
@@ -51,20 +55,20 @@ def _images(context: Context) -> torch.Tensor:
     return read_validation(config.data, count, size, spec["mean"], spec["std"], config.data_dir, config.broken_images)
 
 
-def _compared(context: Context, model: nn.Module, graph: Graph, images: torch.Tensor) -> Parity:
-    config, content = context.config, graph.to_bytes()
+def _compared(context: Context, model: nn.Module, graph: Path, images: torch.Tensor) -> Parity:
+    config = context.config
     batches = [images[:count].numpy() for count in PARITY_BATCHES]
     with (
         TorchSession(model) as reference,
-        OrtSession(content, optimization="off") as plain,
-        OrtSession(content, optimization="all") as fast,
+        OrtSession(graph, optimization="off") as plain,
+        OrtSession(graph, optimization="all") as fast,
     ):
         return check_parity(reference, (plain, fast), batches, atol=config.atol, rtol=config.rtol)
 
 
 def _rejected(context: Context, graph: Graph, parity: Parity) -> ExportError:
     """Keep the graph under another name; the error that says why."""
-    graph.save(context.run.file("rejected.onnx"))
+    graph.save(context.run.file("rejected.onnx"), context.config.external_data)
     write_json(context.run.file("rejected_parity.json"), parity.to_json())
     worst = max(parity.checks, key=lambda check: check.max_rel)
     return ExportError(

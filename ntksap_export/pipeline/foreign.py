@@ -10,7 +10,7 @@ from typing import Any
 from ntksap_export.atomic import write_json
 from ntksap_export.config import make_config
 from ntksap_export.errors import ConfigError
-from ntksap_export.graph import Graph, dense_twin, read_preprocessing, weight_sparsity
+from ntksap_export.graph import Graph, dense_twin, graph_files, read_preprocessing, weight_sparsity
 from ntksap_export.pipeline.stages import profile_json
 from ntksap_export.profiling.profile import Variant, default_threads, profile
 from ntksap_export.progress import Progress
@@ -51,7 +51,7 @@ def profile_graph(
             seconds=config.profile_seconds,
             progress=progress,
         )
-    result = profile_json(cells, {path.name: path.stat().st_size})
+    result = profile_json(cells, {file.name: file.stat().st_size for file in graph_files(path)})
     if out is not None:
         write_json(out, result)
     return result

@@ -10,7 +10,7 @@ import torch
 
 from ntksap_export.atomic import write_json, write_text
 from ntksap_export.checkpoint import describe, save_mask
-from ntksap_export.graph import Graph, dense_twin, optimize
+from ntksap_export.graph import Graph, dense_twin, files_of, optimize
 from ntksap_export.graph import export as export_graph
 from ntksap_export.masks import format_channels, format_health, format_table, layer_costs, mask_health, mask_table
 from ntksap_export.pipeline.choose import choose_mask
@@ -131,8 +131,8 @@ def profile_json(cells: list[dict[str, Any]], sizes: dict[str, int]) -> dict[str
 
 
 def _file_sizes(path: Path) -> dict[str, int]:
-    names = ("model.safetensors", "model.onnx", "mask.safetensors")
-    return {name: (path / name).stat().st_size for name in names if (path / name).is_file()}
+    files = [path / "model.safetensors", *files_of(path / "model.onnx"), path / "mask.safetensors"]
+    return {file.name: file.stat().st_size for file in files if file.is_file()}
 
 
 def _sizes(context: Context) -> dict[str, int]:

@@ -15,7 +15,7 @@ from ntksap_export.checkpoint.digest import digest
 from ntksap_export.checkpoint.formats import recognise
 from ntksap_export.checkpoint.provenance import library_versions
 from ntksap_export.errors import OS_ERROR_EXIT_CODE, CheckpointError, NtksapError
-from ntksap_export.graph import SPARSE_WARNING
+from ntksap_export.graph import SPARSE_WARNING, remove_old_data
 from ntksap_export.pipeline.convert.changes import Counted, changed
 from ntksap_export.pipeline.convert.compare import check_same
 from ntksap_export.pipeline.convert.kinds import GRAPH, REWRITES, kind_of, open_kind, pieces, target_of
@@ -120,6 +120,8 @@ def convert_one(job: Job, options: ConvertOptions) -> Outcome:
         written = _put(staged, job.output)
     done = Record(source_digest, wanted, version, _names(written, job.output), digest(written), options.check, sparsity)
     write_record(job.output, done)
+    if graph:
+        remove_old_data(job.output, written)
     size = sum(file.stat().st_size for file in written)
     return Outcome(job, "converted", bytes_in, size, sparsity, done.output, notes=notes)
 
