@@ -69,7 +69,7 @@ def summary_text(result: dict[str, Any]) -> str:
         lines += [f"  health    {sentence}" for sentence in result["advice"]]
     if "val_accuracy" in result:
         lines.append(
-            f"  accuracy  {result['val_accuracy']:.2%} on the validation images after {result['epochs']} epochs "
+            f"  accuracy  {result['val_accuracy']:.2%} on the validation images after {_epochs(result['epochs'])} "
             f"(best {result['best_val_accuracy']:.2%})"
         )
     if "parity" in result:
@@ -187,3 +187,7 @@ def sides_text(sides: Sequence[int]) -> str:
 def plain(value: Any) -> str:
     """A setting as one types it."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch" if count == 1 else f"{count} epochs"
