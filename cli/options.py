@@ -114,6 +114,14 @@ FLAGS: dict[str, Flag] = {
         str, "Weights in a file of their own beside the graph: always, never, auto (above 1 GiB). Default: auto",
         panel="Export",
     ),
+    "normalize": Flag(bool, "Mean and std go into the graph; it takes pixels in [0, 1]. Default: no", panel="Export"),
+    "input": Flag(
+        str, "float32, or uint8: bytes (N, H, W, 3) as a camera gives them, normalized in the graph. Default: float32",
+        panel="Export",
+    ),
+    "sparse_initializers": Flag(
+        bool, "Weights as sparse_initializer: a smaller file, which some runtimes refuse. Default: no", panel="Export"
+    ),
     "atol": Flag(float, "Parity: absolute tolerance of a logit. Default: 1e-5", panel="Export"),
     "rtol": Flag(float, "Parity: tolerance as a share of the largest logit. Default: 1e-4", panel="Export"),
     "profile_batch": Flag(str, "Batches to measure. Default: 1,8", int, "Profile"),
@@ -139,7 +147,7 @@ TRAIN = (
 )  # fmt: skip
 EXPORT = (
     "opset", "atol", "rtol",
-    "dynamic_size", "external_data",
+    "dynamic_size", "external_data", "normalize", "input", "sparse_initializers",
 )  # fmt: skip
 PROFILE = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
 

@@ -137,6 +137,25 @@ def sparsify(path: Path, target: Path) -> tuple[str, ...]:
 
 def densify(path: Path, target: Path) -> tuple[str, ...]:
     """Write the graph with a dense initializer for each sparse one; no bit changes. Undoes `sparsify`, which see."""
+    proto, made = _densified(path)
+    _write(path, target, proto)
+    return made
+
+
+def load_dense(path: Path) -> Graph:
+    """Read and check a graph, with a dense initializer for each sparse one.
+
+    Raises:
+        ExportError, CheckpointError: as `Graph.load` and `densify`.
+    """
+    graph = Graph.load(path)
+    if not graph.proto.graph.sparse_initializer:
+        return graph
+    proto, _ = _densified(path)
+    return Graph(proto, tuple(item.name for item in proto.graph.initializer))
+
+
+def _densified(path: Path) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     proto = _loaded(path)
     weights = Weights(path, proto)
     _rebuild_dense(proto, path, lambda name, tensor: None)  # noqa: ARG005
@@ -147,8 +166,7 @@ def densify(path: Path, target: Path) -> tuple[str, ...]:
         total.add(item)
         proto.graph.initializer.append(item)
     proto.graph.ClearField("sparse_initializer")
-    _write(path, target, proto)
-    return tuple(made)
+    return proto, tuple(made)
 
 
 def _loaded(path: Path) -> onnx.ModelProto:

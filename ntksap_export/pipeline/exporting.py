@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from ntksap_export.atomic import write_json
-from ntksap_export.data import read_validation
 from ntksap_export.errors import ExportError
-from ntksap_export.graph import Graph, described, move_graph, optimize, remove_graph
+from ntksap_export.graph import SPARSE_WARNING, Graph, move_graph, optimize, remove_graph, sparsify
 from ntksap_export.graph import export as export_graph
+from ntksap_export.masks import Mask
 from ntksap_export.pipeline.context import Context
-from ntksap_export.pipeline.graph_input import preprocessing_of
+from ntksap_export.pipeline.graph_input import behind_input, graph_images, normalized_images, with_input
 from ntksap_export.runtime.eager import TorchSession
 from ntksap_export.runtime.ort import OrtSession
 from ntksap_export.runtime.parity import Parity, check_parity
@@ -29,14 +29,11 @@ def run_export(context: Context) -> tuple[str, ...]:
     """
     config, run = context.config, context.run
     model, mask = context.trained()
-    images = _images(context)
-    graph, log = optimize(export_graph(model, images, opset=config.opset, mask=mask, dynamic_size=config.dynamic_size))
-    graph = described(graph, *preprocessing_of(context))
-    for line in log:
-        context.progress.say(f"  {line}")
+    graph, log = made_graph(context, model, mask)
     staged = run.workspace / "model.onnx"
-    graph.save(staged, config.external_data)
-    parity = _compared(context, model, staged, images)
+    for line in (*log, *write_graph(context, graph, staged)):
+        context.progress.say(f"  {line}")
+    parity = _compared(context, model, staged, graph_images(context, max(PARITY_BATCHES)))
     if not parity.passed:
         raise _rejected(context, graph, parity)
     if parity.vacuous:
@@ -48,18 +45,40 @@ def run_export(context: Context) -> tuple[str, ...]:
     return (*(file.name for file in files), "parity.json")
 
 
-def _images(context: Context) -> torch.Tensor:
+def made_graph(context: Context, model: nn.Module, mask: Mask | None) -> tuple[Graph, tuple[str, ...]]:
+    """The graph of a model with the run's settings, and a line for each thing that was done to it."""
     config = context.config
-    spec = context.run.read_json("config.json")["pretrained_cfg"]
-    size, count = context.shape[-1], max(PARITY_BATCHES)
-    return read_validation(config.data, count, size, spec["mean"], spec["std"], config.data_dir, config.broken_images)
+    images = normalized_images(context, 1)
+    graph = export_graph(model, images, opset=config.opset, mask=mask, dynamic_size=config.dynamic_size)
+    graph, said = with_input(context, graph)
+    graph, log = optimize(graph)
+    return graph, (*said, *log)
+
+
+def write_graph(context: Context, graph: Graph, path: Path) -> tuple[str, ...]:
+    """Write a graph as the run's settings have it; what the user must know of the file.
+
+    Raises:
+        ExportError: it does not fit one file, where one was asked for.
+    """
+    config = context.config
+    if not config.sparse_initializers:
+        graph.save(path, config.external_data)
+        return ()
+    dense = context.run.workspace / f"dense-{path.name}"
+    graph.save(dense)
+    names = sparsify(dense, path)
+    remove_graph(dense)
+    if not names:
+        return ("sparse initializers: none gets smaller by it; a weight does below a density of a third",)
+    return (f"sparse initializers: {len(names)} weights; {SPARSE_WARNING}",)
 
 
 def _compared(context: Context, model: nn.Module, graph: Path, images: torch.Tensor) -> Parity:
     config = context.config
     batches = [images[:count].numpy() for count in PARITY_BATCHES]
     with (
-        TorchSession(model) as reference,
+        TorchSession(behind_input(context, model)) as reference,
         OrtSession(graph, optimization="off") as plain,
         OrtSession(graph, optimization="all") as fast,
     ):
@@ -68,7 +87,7 @@ def _compared(context: Context, model: nn.Module, graph: Path, images: torch.Ten
 
 def _rejected(context: Context, graph: Graph, parity: Parity) -> ExportError:
     """Keep the graph under another name; the error that says why."""
-    graph.save(context.run.file("rejected.onnx"), context.config.external_data)
+    write_graph(context, graph, context.run.file("rejected.onnx"))
     write_json(context.run.file("rejected_parity.json"), parity.to_json())
     worst = max(parity.checks, key=lambda check: check.max_rel)
     return ExportError(

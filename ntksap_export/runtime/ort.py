@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -68,8 +69,23 @@ class OrtSession:
         }
 
     @property
+    def input_dtype(self) -> str:
+        """`float32` or `uint8`: what the first input takes."""
+        return "uint8" if self._session.get_inputs()[0].type == "tensor(uint8)" else "float32"
+
+    @property
+    def input_layout(self) -> str:
+        """`NCHW`, or `NHWC` where the graph's metadata say so or only its last axis can be that of the channels."""
+        try:
+            told = json.loads(self._session.get_modelmeta().custom_metadata_map["ntksap.preprocessing"])["layout"]
+        except (KeyError, TypeError, ValueError):
+            shape = self._session.get_inputs()[0].shape
+            return "NHWC" if len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3) else "NCHW"
+        return "NHWC" if told == "NHWC" else "NCHW"
+
+    @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the single input.
+        """(C, H, W) of the single input, whatever its layout.
 
         Raises:
             ConfigError: several inputs, or an axis other than the batch that is not fixed.
@@ -80,7 +96,7 @@ class OrtSession:
         shape = inputs[0].shape
         if len(shape) != 4 or not all(isinstance(side, int) for side in shape[1:]):
             raise ConfigError(f"the graph's input is {shape}; give the side of the image with --image-size")
-        return (shape[1], shape[2], shape[3])
+        return (shape[1], shape[2], shape[3]) if self.input_layout == "NCHW" else (shape[3], shape[1], shape[2])
 
     def run(self, images: Images) -> Logits:
         """One call of the graph's first output."""
