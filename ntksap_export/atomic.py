@@ -32,6 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
+        _keep_mode(path, temporary)
         temporary.replace(path)
         _sync_directory(path.parent)
     finally:
@@ -83,8 +84,15 @@ def replace(staged: Path, target: Path) -> None:
     if staged.is_dir() and target.is_dir():
         _exchange(staged, target)
     else:
+        _keep_mode(target, staged)
         staged.replace(target)
     _sync_directory(target.parent)
+
+
+def _keep_mode(old: Path, new: Path) -> None:
+    """What nobody else might read, nobody else may read afterwards."""
+    if old.is_file() and not old.is_symlink():
+        shutil.copymode(old, new)
 
 
 def check_replaceable(path: Path) -> None:

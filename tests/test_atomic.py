@@ -13,6 +13,7 @@ from ntksap_export.atomic import (
     canonical_json,
     check_replaceable,
     remove_leftovers,
+    replace,
     replacing,
     write_bytes,
     write_json,
@@ -236,3 +237,14 @@ def test_a_pipe_is_never_replaced(tmp_path: Path) -> None:
 def test_nothing_in_dev_is_replaced(name: str) -> None:
     with pytest.raises(OSError, match="a device, a pipe or a socket is never replaced"):
         check_replaceable(Path("/dev") / name)
+
+
+def test_a_file_keeps_its_permissions(old: Path, tmp_path: Path) -> None:
+    old.chmod(0o600)
+    write_text(old, "new")
+    (tmp_path / "staged").write_text("newer")
+    written = old.stat().st_mode & 0o777
+    replace(tmp_path / "staged", old)
+
+    assert (0o600, 0o600) == (written, old.stat().st_mode & 0o777)
+    assert "newer" == old.read_text()
