@@ -14,7 +14,7 @@ from ntksap_export.checkpoint.encodings import Decoded
 from ntksap_export.checkpoint.formats import FORMATS, recognise
 from ntksap_export.checkpoint.formats.files import is_mask_file
 from ntksap_export.errors import CheckpointError
-from ntksap_export.graph import Graph, open_weights
+from ntksap_export.graph import Graph, load_dense, open_weights
 from ntksap_export.masks import Mask
 from ntksap_export.pipeline.convert.kinds import GRAPH, Initializers, kind_of, pieces
 
@@ -86,7 +86,7 @@ def open_any(path: Path) -> Iterator[Opened]:
         return
     kind = kind_of(path) or (GRAPH if path.suffix == ".onnx" and path.is_file() else recognise(path))
     if kind == GRAPH:
-        graph = Graph.load(path)
+        graph = load_dense(path)
         with open_weights(path) as weights:
             yield Opened(path, GRAPH, Initializers(weights), None, graph)
     elif kind == "ntksap":
