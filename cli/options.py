@@ -108,7 +108,20 @@ FLAGS: dict[str, Flag] = {
     ),
     "keep_checkpoints": Flag(int, "How many of the last saved states stay, and the best. Default: 2", panel="Train"),
     "tensorboard": Flag(bool, "Also write event files to OUT/tensorboard (an extra). Default: no", panel="Train"),
-    "opset": Flag(int, "ONNX opset, 18 to 23. Default: 20", panel="Export"),
+    "opset": Flag(int, "ONNX opset, 17 to 23. Default: 20", panel="Export"),
+    "dynamic_size": Flag(bool, "Leave height and width of the graph's input open. Default: no", panel="Export"),
+    "external_data": Flag(
+        str, "Weights in a file of their own beside the graph: always, never, auto (above 1 GiB). Default: auto",
+        panel="Export",
+    ),
+    "normalize": Flag(bool, "Mean and std go into the graph; it takes pixels in [0, 1]. Default: no", panel="Export"),
+    "input": Flag(
+        str, "float32, or uint8: bytes (N, H, W, 3) as a camera gives them, normalized in the graph. Default: float32",
+        panel="Export",
+    ),
+    "sparse_initializers": Flag(
+        bool, "Weights as sparse_initializer: a smaller file, which some runtimes refuse. Default: no", panel="Export"
+    ),
     "atol": Flag(float, "Parity: absolute tolerance of a logit. Default: 1e-5", panel="Export"),
     "rtol": Flag(float, "Parity: tolerance as a share of the largest logit. Default: 1e-4", panel="Export"),
     "fp16": Flag(bool, "Also write model.fp16.onnx. Default: no", panel="Export"),
@@ -147,6 +160,7 @@ TRAIN = (
 EXPORT = (
     "opset", "atol", "rtol",
     "fp16", "fp16_io", "int8", "int8_keep", "int8_range", "max_drop", "calibration", "calibration_images",
+    "dynamic_size", "external_data", "normalize", "input", "sparse_initializers",
 )  # fmt: skip
 PROFILE = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
 

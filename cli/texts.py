@@ -205,6 +205,13 @@ def sides_text(sides: Sequence[int]) -> str:
     return "x".join(map(str, sides))
 
 
+def export_text(result: dict[str, Any]) -> str:
+    """What an export outside a run directory wrote, and how well it agrees."""
+    worst = max(check["max_rel"] for check in result["parity"]["checks"])
+    files = [f"  {name:<40} {size / 1e6:.3f} MB" for name, size in result["files"].items()]
+    return "\n".join([result["model"], *files, f"  parity    passed, worst {worst:.2g} of the largest logit, on noise"])
+
+
 def plain(value: Any) -> str:
     """A setting as one types it."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)

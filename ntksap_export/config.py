@@ -30,6 +30,7 @@ TRAIN_KEYS = (
 EXPORT_KEYS = (
     "opset", "atol", "rtol",
     "fp16", "fp16_io", "int8", "int8_keep", "int8_range", "max_drop", "calibration", "calibration_images",
+    "dynamic_size", "external_data", "normalize", "input", "sparse_initializers",
 )  # fmt: skip
 PROFILE_KEYS = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
@@ -125,7 +126,12 @@ class RunConfig(BaseModel):
     keep_checkpoints: int = Field(2, ge=1)
     tensorboard: bool = False
 
-    opset: int = Field(20, ge=18, le=23)
+    opset: int = Field(20, ge=17, le=23)
+    dynamic_size: bool = False
+    external_data: Literal["auto", "always", "never"] = "auto"
+    normalize: bool = False
+    input: Literal["float32", "uint8"] = "float32"
+    sparse_initializers: bool = False
     atol: float = Field(1e-5, gt=0)
     rtol: float = Field(1e-4, gt=0)
 
@@ -281,6 +287,8 @@ def _check_together(config: RunConfig) -> None:
         raise ConfigError(f"milestones are shares of the epochs, in (0, 1); got {config.milestones}")
     if config.rescale_init and config.weights is not None:
         raise ConfigError("--rescale-init rescales drawn weights, and --weights are not drawn; leave one of them away")
+    if config.sparse_initializers and config.external_data == "always":
+        raise ConfigError("--sparse-initializers writes one file; leave --external-data always away")
     for name in ("profile_batch", "profile_threads"):
         numbers = getattr(config, name)
         if numbers is not None and (not numbers or min(numbers) < 1):

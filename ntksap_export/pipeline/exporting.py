@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
 from torch import nn
 
 from ntksap_export.atomic import write_json
-from ntksap_export.data import read_validation
+from ntksap_export.config import RunConfig
 from ntksap_export.errors import ExportError
-from ntksap_export.graph import Graph, optimize
+from ntksap_export.graph import SPARSE_WARNING, Graph, Preprocessing, move_graph, optimize, remove_graph, sparsify
 from ntksap_export.graph import export as export_graph
+from ntksap_export.masks import Mask
 from ntksap_export.pipeline.context import Context
+from ntksap_export.pipeline.graph_input import (
+    behind_input,
+    graph_images,
+    normalized_images,
+    preprocessing_of,
+    with_input,
+)
 from ntksap_export.pipeline.precisions import run_precisions
 from ntksap_export.runtime.parity import BATCHES, Limits, Parity
 from ntksap_export.runtime.samples import write_samples
@@ -26,44 +38,87 @@ def run_export(context: Context) -> tuple[str, ...]:
     """
     config, run = context.config, context.run
     model, mask = context.trained()
-    sample = _images(context)
-    graph, log = optimize(export_graph(model, sample, opset=config.opset, mask=mask))
-    for line in log:
+    graph, log = made_graph(context, model, mask)
+    staged = run.workspace / "model.onnx"
+    for line in (*log, *write_graph(config, graph, staged)):
         context.progress.say(f"  {line}")
-    images = sample.numpy()
-    parity = _verified(context, model, graph, images)
+    images, reference = (
+        graph_images(context, max(BATCHES)).numpy(),
+        behind_input(config, model, preprocessing_of(context)),
+    )
+    parity = _verified(context, reference, graph, staged, images)
     if parity.vacuous:
         context.progress.say("  warning: the model answers every image alike, so that agreement proves little")
-    for name in ("rejected.onnx", "rejected_parity.json"):
-        run.file(name).unlink(missing_ok=True)
-    samples = write_samples(run.path, model, graph, images)
-    graph.save(run.file("model.onnx"))
+    remove_graph(run.file("rejected.onnx"))
+    run.file("rejected_parity.json").unlink(missing_ok=True)
+    samples = write_samples(run.path, reference, graph, images)
+    files = move_graph(staged, run.file("model.onnx"))
     stored = {**parity.to_json(), "passes": list(log), "opset": config.opset}
     write_json(run.file("parity.json"), stored)
-    smaller = run_precisions(context, model, graph, images)
+    smaller = run_precisions(context, reference, graph, images)
     write_json(run.file("parity.json"), {**stored, "precisions": smaller.entries})
     if smaller.problems:
         raise ExportError("; ".join(smaller.problems))
-    return ("model.onnx", "parity.json", *samples, *smaller.files)
+    return (*(file.name for file in files), "parity.json", *samples, *smaller.files)
 
 
-def _images(context: Context) -> torch.Tensor:
-    config = context.config
-    spec = context.run.read_json("config.json")["pretrained_cfg"]
-    size, count = context.shape[-1], max(BATCHES)
-    return read_validation(config.data, count, size, spec["mean"], spec["std"], config.data_dir, config.broken_images)
+def made_graph(context: Context, model: nn.Module, mask: Mask | None) -> tuple[Graph, tuple[str, ...]]:
+    """The graph of a model of the run, and a line for each thing that was done to it."""
+    classes = context.run.read_json("config.json")["classes"]
+    return graph_of(context.config, model, mask, normalized_images(context, 1), preprocessing_of(context), classes)
 
 
-def _verified(context: Context, model: nn.Module, graph: Graph, images: Images) -> Parity:
-    """Compare; a graph that fails is kept under another name."""
+def graph_of(
+    config: RunConfig,
+    model: nn.Module,
+    mask: Mask | None,
+    sample: torch.Tensor,
+    told: Preprocessing | None,
+    classes: Sequence[str] | None,
+) -> tuple[Graph, tuple[str, ...]]:
+    """The graph of a model as the settings have it, and a line for each thing that was done to it.
+
+    Args:
+        config: the settings of the export.
+        model: left untouched.
+        mask: baked in.
+        sample: normalized images.
+        told: what is done to an image before the model takes it; None where nobody knows.
+        classes: their names, where they are known.
+    """
+    graph = export_graph(model, sample, opset=config.opset, mask=mask, dynamic_size=config.dynamic_size)
+    graph, said = with_input(config, graph, told, classes)
+    graph, log = optimize(graph)
+    return graph, (*said, *log)
+
+
+def write_graph(config: RunConfig, graph: Graph, path: Path) -> tuple[str, ...]:
+    """Write a graph as the settings have it; what the user must know of the file.
+
+    Raises:
+        ExportError: it does not fit one file, where one was asked for.
+    """
+    if not config.sparse_initializers:
+        graph.save(path, config.external_data)
+        return ()
+    with tempfile.TemporaryDirectory(prefix="ntksap-") as scratch:
+        dense, *_ = graph.save(Path(scratch) / path.name)
+        names = sparsify(dense, path)
+    if not names:
+        return ("sparse initializers: none gets smaller by it; a weight does below a density of a third",)
+    return (f"sparse initializers: {len(names)} weights; {SPARSE_WARNING}",)
+
+
+def _verified(context: Context, reference: nn.Module, graph: Graph, staged: Path, images: Images) -> Parity:
+    """Compare what was written; a graph that fails is kept under another name."""
     config, run = context.config, context.run
     try:
-        parity = verify(model, graph, images, Limits(config.atol, config.rtol))
+        parity = verify(reference, graph, images, Limits(config.atol, config.rtol), file=staged)
     except ExportError as error:  # onnxruntime does not even load it
-        graph.save(run.file("rejected.onnx"))
+        move_graph(staged, run.file("rejected.onnx"))
         raise ExportError(f"{error}; see rejected.onnx") from error
     if not parity.passed:
-        graph.save(run.file("rejected.onnx"))
+        move_graph(staged, run.file("rejected.onnx"))
         write_json(run.file("rejected_parity.json"), parity.to_json())
         raise ExportError(f"{parity.complaint()}; see rejected.onnx and rejected_parity.json")
     return parity

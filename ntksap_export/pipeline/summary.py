@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ntksap_export.graph import files_of
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
 
 _FILES = ("model.safetensors", "model.onnx", "model.fp16.onnx", "model.int8.onnx", "report.html")
@@ -27,7 +28,7 @@ def summary(out: Path) -> dict[str, Any]:
         "num_classes": config["num_classes"],
         "input_size": config["pretrained_cfg"]["input_size"],
         "method": settings["method"],
-        "files": {name: run.file(name).stat().st_size for name in _FILES if run.file(name).is_file()},
+        "files": {file.name: file.stat().st_size for name in _FILES for file in files_of(run.file(name))},
         "stages": [stage for stage in STAGES if run.finished(stage)],
     }
     if mask := _read(run, "mask.json"):

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ntksap_export.errors import NtksapError
 from ntksap_export.profiling.measure import timed_runs, warm_up
@@ -53,7 +54,7 @@ def _serve(spec: dict[str, Any]) -> None:
         session, shape = _open(spec)
         loaded = rss_bytes()
         resettable = reset_peak()
-        images = np.random.default_rng(0).standard_normal((spec["batch"], *shape), dtype=np.float32)
+        images = _images(session, spec["batch"], shape)
         call = session.bind(images)
         timed = _cuda_timed(call) if _is_model_on_cuda(spec) else None
         warmup = warm_up(call)
@@ -76,6 +77,16 @@ def _serve(spec: dict[str, Any]) -> None:
         "run_peak_delta_bytes": peak - loaded,
     }
     _answer({"memory": {**memory, **_cuda_memory(spec)}})
+
+
+def _images(session: Session, batch: int, shape: tuple[int, int, int]) -> npt.NDArray[Any]:
+    """Noise as the network takes it; `shape` is (C, H, W)."""
+    draw = np.random.default_rng(0)
+    if getattr(session, "input_layout", "NCHW") == "NHWC":
+        shape = (shape[1], shape[2], shape[0])
+    if getattr(session, "input_dtype", "float32") == "uint8":
+        return draw.integers(0, 256, (batch, *shape), dtype=np.uint8)
+    return draw.standard_normal((batch, *shape), dtype=np.float32)
 
 
 def _no_answer() -> contextlib.AbstractContextManager[object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,27 @@ class OrtSession(Closing):
         }
 
     @property
+    def input_dtype(self) -> str:
+        """`float32` or `uint8`: what the first input takes."""
+        return "uint8" if self._session.get_inputs()[0].type == "tensor(uint8)" else "float32"
+
+    @property
+    def input_layout(self) -> str:
+        """`NCHW`, or `NHWC` where the graph's metadata say so or only its last axis can be that of the channels."""
+        try:
+            told = json.loads(self._session.get_modelmeta().custom_metadata_map["ntksap.preprocessing"])["layout"]
+        except (KeyError, TypeError, ValueError):
+            shape = self._session.get_inputs()[0].shape
+            return "NHWC" if len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3) else "NCHW"
+        return "NHWC" if told == "NHWC" else "NCHW"
+
+    @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the single input; see `image_shape`."""
-        return image_shape([item.shape for item in self._session.get_inputs()])
+        """(C, H, W) of the single input, whatever its layout; see `image_shape`."""
+        sides = [item.shape for item in self._session.get_inputs()]
+        if self.input_layout == "NHWC" and len(sides) == 1:
+            sides = [[sides[0][0], sides[0][3], sides[0][1], sides[0][2]]]
+        return image_shape(sides)
 
     @property
     def output_names(self) -> tuple[str, ...]:

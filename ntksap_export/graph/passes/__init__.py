@@ -12,6 +12,7 @@ from typing import cast
 
 import onnx
 
+from ntksap_export.graph.files import check_valid
 from ntksap_export.graph.model import Graph
 
 PASSES: dict[str, str] = {
@@ -32,5 +33,5 @@ def optimize(graph: Graph, passes: Iterable[str] = tuple(PASSES)) -> tuple[Graph
         module, function = PASSES[name].split(":")
         apply_ = cast("Callable[[onnx.ModelProto], str]", getattr(import_module(module), function))
         log.append(f"{name}: {apply_(proto)}")
-    onnx.checker.check_model(proto)
+    check_valid(proto)
     return Graph(proto, graph.parameters), tuple(log)
