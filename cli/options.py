@@ -111,6 +111,10 @@ FLAGS: dict[str, Flag] = {
     "opset": Flag(int, "ONNX opset, 18 to 23. Default: 20", panel="Export"),
     "atol": Flag(float, "Parity: absolute tolerance of a logit. Default: 1e-5", panel="Export"),
     "rtol": Flag(float, "Parity: tolerance as a share of the largest logit. Default: 1e-4", panel="Export"),
+    "passes": Flag(
+        str, "Graph passes: a,b in place of the usual list, -c out of it, or none. Default: `ntksap list passes`", str,
+        "Export",
+    ),
     "profile_batch": Flag(str, "Batches to measure. Default: 1,8", int, "Profile"),
     "profile_threads": Flag(str, "Threads to measure with. Default: all CPUs", int, "Profile"),
     "profile_backend": Flag(str, "onnxruntime, torch. Default: both", str, "Profile"),
@@ -132,7 +136,7 @@ TRAIN = (
     "augment", "cutout", "crop_scale", "crop_ratio", "repeats", "precision", "accumulate", "sync_bn",
     "compile", "checkpoint_minutes", "keep_checkpoints", "tensorboard",
 )  # fmt: skip
-EXPORT = ("opset", "atol", "rtol")
+EXPORT = ("opset", "atol", "rtol", "passes")
 PROFILE = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
 
 Model = Annotated[

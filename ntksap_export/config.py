@@ -27,7 +27,7 @@ TRAIN_KEYS = (
     "decay_norms", "gamma", "clip_norm", "mixup", "cutmix", "ema", "rescale_init",
     "cutout", "crop_scale", "crop_ratio", "repeats",
 )  # fmt: skip
-EXPORT_KEYS = ("opset", "atol", "rtol")
+EXPORT_KEYS = ("opset", "atol", "rtol", "passes")
 PROFILE_KEYS = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "prune": PRUNE_KEYS,
@@ -123,6 +123,7 @@ class RunConfig(BaseModel):
     opset: int = Field(20, ge=18, le=23)
     atol: float = Field(1e-5, gt=0)
     rtol: float = Field(1e-4, gt=0)
+    passes: tuple[str, ...] = ()  # as `--passes` has them; none is the usual list
 
     profile_batch: tuple[int, ...] = (1, 8)
     profile_threads: tuple[int, ...] | None = None

@@ -2,7 +2,7 @@
 
 from ntksap_export.graph.export import check_zeros, export
 from ntksap_export.graph.model import INPUT_NAME, OUTPUT_NAME, Graph
-from ntksap_export.graph.passes import PASSES, optimize
+from ntksap_export.graph.passes import PASSES, PassLog, optimize, pass_summary, select_passes
 from ntksap_export.graph.twin import dense_twin, weight_sparsity
 from ntksap_export.graph.weights import SPARSE_WARNING, Weights, densify, graph_files, is_graph, open_weights, sparsify
 
@@ -12,6 +12,7 @@ __all__ = [
     "PASSES",
     "SPARSE_WARNING",
     "Graph",
+    "PassLog",
     "Weights",
     "check_zeros",
     "dense_twin",
@@ -21,6 +22,8 @@ __all__ = [
     "is_graph",
     "open_weights",
     "optimize",
+    "pass_summary",
+    "select_passes",
     "sparsify",
     "weight_sparsity",
 ]

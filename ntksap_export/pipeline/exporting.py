@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import nn
 
 from ntksap_export.atomic import write_json
 from ntksap_export.data import read_validation
 from ntksap_export.errors import ExportError
-from ntksap_export.graph import Graph, optimize
+from ntksap_export.graph import Graph, PassLog, optimize, select_passes
 from ntksap_export.graph import export as export_graph
 from ntksap_export.pipeline.context import Context
 from ntksap_export.runtime.eager import TorchSession
@@ -27,9 +30,11 @@ def run_export(context: Context) -> tuple[str, ...]:
     config, run = context.config, context.run
     model, mask = context.trained()
     images = _images(context)
-    graph, log = optimize(export_graph(model, images, opset=config.opset, mask=mask))
-    for line in log:
-        context.progress.say(f"  {line}")
+    made = export_graph(model, images, opset=config.opset, mask=mask)
+    graph, log = optimize(made, select_passes(config.passes))
+    for entry in log:
+        for line in entry.lines():
+            context.progress.say(f"  {line}")
     parity = _compared(context, model, graph, images)
     if not parity.passed:
         raise _rejected(context, graph, parity)
@@ -38,8 +43,13 @@ def run_export(context: Context) -> tuple[str, ...]:
     for name in ("rejected.onnx", "rejected_parity.json"):
         run.file(name).unlink(missing_ok=True)
     graph.save(run.file("model.onnx"))
-    write_json(run.file("parity.json"), {**parity.to_json(), "passes": list(log), "opset": config.opset})
+    write_json(run.file("parity.json"), {**parity.to_json(), **passes_json(log), "opset": config.opset})
     return ("model.onnx", "parity.json")
+
+
+def passes_json(log: Sequence[PassLog]) -> dict[str, Any]:
+    """What the passes did, for parity.json: a line of each, and all of it."""
+    return {"passes": [str(entry) for entry in log], "pass_log": [entry.to_json() for entry in log]}
 
 
 def _images(context: Context) -> torch.Tensor:

@@ -10,8 +10,10 @@ from typing import Any
 
 import onnx
 
+from ntksap_export.graph.passes.outcome import Outcome
 
-def apply_(proto: onnx.ModelProto) -> str:
+
+def apply_(proto: onnx.ModelProto) -> Outcome:
     """Clear doc strings and metadata of the model, its graphs, functions, nodes and values, in place."""
     removed = 0
     functions = (part for function in proto.functions for part in _parts(function))
@@ -19,7 +21,7 @@ def apply_(proto: onnx.ModelProto) -> str:
         removed += len(item.metadata_props) + bool(item.doc_string)
         del item.metadata_props[:]
         item.doc_string = ""
-    return f"{removed} notes removed"
+    return Outcome(f"{removed} notes removed", ({"what": "the model", "notes": removed},) if removed else ())
 
 
 def _parts(owner: onnx.GraphProto | onnx.FunctionProto) -> Iterator[Any]:
