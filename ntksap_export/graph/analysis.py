@@ -5,6 +5,7 @@ Only the main graph is looked at. A value that a subgraph reads counts as read b
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -103,7 +104,8 @@ class Index:
     def fresh(self, name: str) -> str:
         """A name like `name` that nothing has."""
         taken = self._names()
-        return next(new for new in (name, *(f"{name}_{number}" for number in range(1, 10**9))) if new not in taken)
+        numbered = (f"{name}_{number}" for number in itertools.count(1))
+        return next(new for new in itertools.chain([name], numbered) if new not in taken)
 
     def write(self, at: int, place: int, value: Array) -> None:
         """Give a node another constant; who else reads the old one keeps it."""
@@ -114,7 +116,10 @@ class Index:
             self._arrays[name] = value
             self._resize_input(name, value.shape)
             return
-        self.point(at, place, self.add(name or f"{node.output[0]}_bias", value))
+        if not name:  # a bias where there was none
+            weight = node.input[1]
+            name = f"{weight.removesuffix('weight')}bias" if weight.endswith(".weight") else f"{node.output[0]}_bias"
+        self.point(at, place, self.add(name, value))
 
     def add(self, like: str, value: Array) -> str:
         """A new initializer; its name."""
@@ -150,8 +155,21 @@ class Index:
         self._drop_unread(names)
 
     def bypass(self, at: int, name: str) -> None:
-        """Let all who read the only output of a node read `name`, and take the node out."""
-        (output,) = (item for item in self.nodes[at].output if item)
+        """Let all who read the first output of a node read `name`, and take the node out.
+
+        What the outside sees keeps its name: the node then becomes an Identity.
+        """
+        node = self.nodes[at]
+        output = node.output[0]
+        if self.is_seen(output):
+            old = [item for item in node.input if item]
+            for place, item in enumerate(node.input):
+                if item:
+                    self._readers[item].remove((at, place))
+            node.CopyFrom(helper.make_node("Identity", [name], [output], name=node.name))
+            self._readers.setdefault(name, []).append((at, 0))
+            self._drop_unread(old)
+            return
         for reader, place in self.readers(output):
             self.point(reader, place, name)
         if at not in self._removed:

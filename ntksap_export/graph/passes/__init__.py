@@ -21,9 +21,13 @@ from ntksap_export.graph.model import Graph
 from ntksap_export.graph.passes.outcome import Outcome, PassLog
 from ntksap_export.quoting import first_line
 
+__all__ = ["PASSES", "Outcome", "PassLog", "optimize", "pass_summary", "select_passes"]
+
 # In the order in which they run.
 PASSES: dict[str, str] = {
+    "fold_batchnorm": "ntksap_export.graph.passes.fold_batchnorm:apply_",
     "flush_subnormals": "ntksap_export.graph.passes.flush_subnormals:apply_",
+    "drop_dead_channels": "ntksap_export.graph.passes.drop_dead_channels:apply_",
     "strip_metadata": "ntksap_export.graph.passes.strip_metadata:apply_",
 }
 
