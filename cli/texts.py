@@ -187,3 +187,19 @@ def sides_text(sides: Sequence[int]) -> str:
 def plain(value: Any) -> str:
     """A setting as one types it."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def optimized_text(result: dict[str, Any]) -> str:
+    """What `ntksap optimize` did."""
+    sizes = " -> ".join(f"{size / 1e6:.2f} MB" for size in result["bytes"])
+    nodes = " -> ".join(map(str, result["nodes"]))
+    lines = [f"{result['source']} -> {result['target']}: {sizes}, {nodes} nodes"]
+    lines += [f"  {line}" for line in result["passes"]]
+    if checks := result["checks"]:
+        worst = max(checks, key=lambda item: float(item["max_abs"]))
+        lines.append(
+            f"  the same to {worst['max_abs']:.2g} (largest output {worst['scale']:.3g}) in onnxruntime, on noise"
+        )
+    else:
+        lines.append("  not compared")
+    return "\n".join(lines)

@@ -44,6 +44,7 @@ _PUBLIC = {
     "TorchSession": "ntksap_export.runtime.eager:TorchSession",
     "check_parity": "ntksap_export.runtime.parity:check_parity",
     "measure_latency": "ntksap_export.profiling.measure:measure_latency",
+    "optimize_file": "ntksap_export.pipeline.optimizing:optimize_file",
     "run_road": "ntksap_export.pipeline:run_road",
     "run_stage": "ntksap_export.pipeline:run_stage",
     "make_config": "ntksap_export.config:make_config",
