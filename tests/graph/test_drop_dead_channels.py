@@ -34,6 +34,7 @@ def test_a_constant_of_zero_goes_bit_by_bit_through_padding() -> None:
     second = {"layer": "w2", "channels": [5, 5], "inputs": [6, 4], "parameters": [275, 185], "macs": [9720, 6480]}
     assert (first, second) == outcome.changed
     assert "2 of 15 channels removed, 146 of 467 parameters, 5184 of 15572 multiply-adds per image" == outcome.said
+    assert {"channels": [15, 13], "parameters": [467, 321], "macs": [15572, 10388]} == outcome.totals
     assert () == outcome.left
 
 

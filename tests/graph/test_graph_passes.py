@@ -186,7 +186,7 @@ def test_an_unknown_pass_names_the_known_ones(words: tuple[str, ...]) -> None:
 
 def test_a_log_is_a_line_the_reasons_below_it_and_plain_json() -> None:
     left = tuple(Left(f"layer{number}", "it is in use") for number in range(7))
-    log = PassLog("polish", Outcome("2 done", ({"what": "a"}, {"what": "b"}), left))
+    log = PassLog("polish", Outcome("2 done", ({"what": "a"}, {"what": "b"}), left, {"things": [3, 2]}))
 
     assert "polish: 2 done" == str(log)
     assert (str(log), *(f"  left: layer{number}: it is in use" for number in range(5)), "  left: 2 more") == log.lines()
@@ -195,6 +195,7 @@ def test_a_log_is_a_line_the_reasons_below_it_and_plain_json() -> None:
         "pass": "polish",
         "said": "2 done",
         "changed": [{"what": "a"}, {"what": "b"}],
+        "totals": {"things": [3, 2]},
         "left": [{"what": f"layer{number}", "why": "it is in use"} for number in range(7)],
     } == log.to_json()
 

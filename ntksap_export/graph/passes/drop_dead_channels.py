@@ -60,8 +60,9 @@ def apply_(proto: onnx.ModelProto) -> Outcome:
         plan = make_plan(channels)
         if not apply_plan_(plan):
             break
-    rows = _rows(before, _sizes(channels.layers))
-    return Outcome(_said(before, rows), rows, _left(plan))
+    after = _sizes(channels.layers)
+    totals = _totals(before, after)
+    return Outcome(_said(totals), _rows(before, after), _left(plan), totals)
 
 
 def _sizes(layers: list[Layer]) -> dict[str, _Size]:
@@ -90,16 +91,26 @@ def _rows(before: Mapping[str, _Size], after: Mapping[str, _Size]) -> tuple[Mapp
     return tuple(rows)
 
 
-def _said(before: Mapping[str, _Size], rows: tuple[Mapping[str, Any], ...]) -> str:
-    def removed(key: str) -> int:
-        return sum(row[key][0] - row[key][1] for row in rows)
+def _totals(before: Mapping[str, _Size], after: Mapping[str, _Size]) -> dict[str, Any]:
+    def sums(sizes: Mapping[str, _Size]) -> tuple[int, int, int | None]:
+        macs = [size.macs for size in sizes.values()]
+        known = [number for number in macs if number is not None]
+        whole = sum(known) if len(known) == len(macs) else None
+        return sum(size.outputs for size in sizes.values()), sum(size.parameters for size in sizes.values()), whole
 
-    parameters = sum(size.parameters for size in before.values())
-    said = f"{removed('channels')} of {sum(size.outputs for size in before.values())} channels removed, "
-    said += f"{removed('parameters')} of {parameters} parameters"
-    if any(size.macs is None for size in before.values()):
+    names = ("channels", "parameters", "macs")
+    return {name: list(pair) for name, *pair in zip(names, sums(before), sums(after), strict=True)}
+
+
+def _said(totals: Mapping[str, Any]) -> str:
+    def part(key: str, words: str) -> str:
+        before, after = totals[key]
+        return f"{before - after} of {before} {words}"
+
+    said = f"{part('channels', 'channels')} removed, {part('parameters', 'parameters')}"
+    if None in totals["macs"]:
         return f"{said}; multiply-adds are not known, for the size of images is open"
-    return f"{said}, {removed('macs')} of {sum(size.macs or 0 for size in before.values())} multiply-adds per image"
+    return f"{said}, {part('macs', 'multiply-adds per image')}"
 
 
 def _left(plan: Plan) -> tuple[Left, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -28,11 +28,13 @@ class Outcome:
         said: it in one line, with its sums.
         changed: one row of plain JSON for each thing that was changed; the keys are the pass's own.
         left: what it refused, with the reason.
+        totals: sums over the whole graph, [before, after] each, where the pass counts them.
     """
 
     said: str
     changed: tuple[Mapping[str, Any], ...] = ()
     left: tuple[Left, ...] = ()
+    totals: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,5 +60,6 @@ class PassLog:
             "pass": self.name,
             "said": self.outcome.said,
             "changed": [dict(row) for row in self.outcome.changed],
+            "totals": dict(self.outcome.totals),
             "left": [{"what": item.what, "why": item.why} for item in self.outcome.left],
         }
