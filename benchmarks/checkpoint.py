@@ -138,10 +138,11 @@ def speeds(name: str, checkpoint: SparseCheckpoint, runs: int) -> dict[str, Any]
 
 
 def memory(path: Path) -> dict[str, Any]:
-    """What reading a whole file takes beyond its result, in a process of its own; in tensors of the largest size."""
+    """What reading a whole file, and writing it again, take beyond their results; in tensors of the largest size."""
     code = (
-        "import sys, json, torch\n"
-        "from ntksap_export.checkpoint import open_checkpoint\n"
+        "import ctypes, os, sys, json, torch\n"
+        "from ntksap_export.checkpoint import SparseCheckpoint, open_checkpoint\n"
+        "from ntksap_export.masks import Mask\n"
         "def field(name): return int(open('/proc/self/status').read().split(name + ':')[1].split()[0]) * 1024\n"
         "open_checkpoint\n"
         "with open_checkpoint(sys.argv[1]) as reader:\n"
@@ -151,11 +152,20 @@ def memory(path: Path) -> dict[str, Any]:
         "    result = sum(d.tensor.nbytes + (0 if d.kept is None else d.kept.nbytes) for d in kept)\n"
         "    file = sum(reader.stored_bytes(name) for name in reader.names())\n"
         "    largest = max(d.tensor.nbytes for d in kept)\n"
-        "    print(json.dumps({'peak': field('VmHWM') - before, 'result': result, 'file': file, 'largest': largest}))\n"
+        "    told = {'peak': field('VmHWM') - before, 'result': result, 'file': file, 'largest': largest}\n"
+        "del kept\n"
+        "whole = SparseCheckpoint.load(sys.argv[1])\n"
+        "few = {name: whole.tensors[name] for name in whole.names() if whole.tensors[name].numel() < 50000}\n"
+        "SparseCheckpoint(few, Mask({name: whole.mask[name] for name in whole.mask if name in few}), None).to_bytes()\n"
+        "ctypes.CDLL(None).malloc_trim(0)\n"
+        "open('/proc/self/clear_refs', 'w').write('5')\n"
+        "before = field('VmRSS'); whole.save(sys.argv[1])\n"
+        "print(json.dumps({**told, 'write_peak': field('VmHWM') - before, 'written': os.path.getsize(sys.argv[1])}))\n"
     )
     found = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     told: dict[str, Any] = json.loads(found.stdout)
     told["beyond_result_in_largest_tensors"] = (told["peak"] - told["result"] - told["file"]) / told["largest"]
+    told["writing_beyond_result_in_largest_tensors"] = (told["write_peak"] - told["written"]) / told["largest"]
     return told
 
 
@@ -234,6 +244,8 @@ def main() -> None:
     text = table(rows, fast)
     worst = max(value["beyond_result_in_largest_tensors"] for value in took.values())
     text += f"\n\nmemory beyond result and mapped file when all is read: at most {worst:.2f} of the largest tensor"
+    worst = max(value["writing_beyond_result_in_largest_tensors"] for value in took.values())
+    text += f"\nmemory beyond the source and the file's bytes when all is written: at most {worst:.2f} of it"
     text += f"\none tensor of {ten['tensor_bytes'] / 1e6:.0f} MB of a file of 10 GB: {ten['seconds']:.2f} s"
     save(
         "checkpoint", [{"sizes": rows, "speeds": fast, "memory": took, "lazy": ten, "cpu_count": os.cpu_count()}], text

@@ -55,6 +55,7 @@ class Harness:
     def __call__(self, data: bytes) -> None:
         """One input."""
         self.counts["inputs"] += 1
+        _leave_room()
         try:
             self._check(data)
         except Exception as error:
@@ -146,6 +147,13 @@ class Harness:
             self.write()
 
 
+def _leave_room() -> None:
+    """Let the process take MOST_BYTES more than it has by now: the fuzzer's own corpus grows."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MOST_BYTES, hard))
+
+
 def _content(checkpoint: SparseCheckpoint) -> Any:
     import torch
 
@@ -177,9 +185,6 @@ def fuzz(out: Path, seconds: int) -> None:
         for number, seed in enumerate(sound):
             (corpus / f"seed-{number:02d}").write_bytes(seed)
         harness = Harness(Path(folder), out)
-        (pages, *_) = (int(field) for field in Path("/proc/self/statm").read_text().split())
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MOST_BYTES, hard))
         flags = [
             f"-max_total_time={seconds}",
             f"-max_len={MOST_INPUT}",

@@ -119,7 +119,7 @@ def _run() -> None:
     except _Interrupted:
         _end("interrupted; the same command goes on from the last saved state or stage", INTERRUPTED_EXIT_CODE)
     except _Terminated:
-        _end("stopped by SIGTERM; the same command goes on from the last saved state or stage", TERMINATED_EXIT_CODE)
+        _end("stopped by SIGTERM; the same command goes on from what was saved", TERMINATED_EXIT_CODE)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `ntksap ... | head` is no error
         sys.exit(0)

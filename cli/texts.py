@@ -69,7 +69,7 @@ def summary_text(result: dict[str, Any]) -> str:
         lines += [f"  health    {sentence}" for sentence in result["advice"]]
     if "val_accuracy" in result:
         lines.append(
-            f"  accuracy  {result['val_accuracy']:.2%} on the validation images after {result['epochs']} epochs "
+            f"  accuracy  {result['val_accuracy']:.2%} on the validation images after {_epochs(result['epochs'])} "
             f"(best {result['best_val_accuracy']:.2%})"
         )
     if "parity" in result:
@@ -203,3 +203,7 @@ def optimized_text(result: dict[str, Any]) -> str:
     else:
         lines.append("  not compared")
     return "\n".join(lines)
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch" if count == 1 else f"{count} epochs"

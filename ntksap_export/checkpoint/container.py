@@ -13,13 +13,13 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import torch
 from safetensors import safe_open
 
-from ntksap_export.atomic import canonical_json
 from ntksap_export.errors import CheckpointError
 from ntksap_export.quoting import first_line, shown
 
@@ -173,13 +173,18 @@ def shape_from_json(value: Any) -> tuple[int, ...]:
     return tuple(value)
 
 
+@cache
+def _machine_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def check_memory_for(nbytes: int, name: str) -> None:
     """Refuse a tensor that no machine like this one could hold.
 
     Raises:
         CheckpointError: it is larger than the machine's whole memory.
     """
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = _machine_memory()
     if nbytes > memory:
         raise CheckpointError(
             f"tensor {shown(name)} would take {nbytes:,} bytes, this machine has {memory:,}; is the file damaged?"
@@ -237,8 +242,7 @@ def _parsed(metadata: Mapping[str, str] | None, tensors: int) -> dict[str, Any]:
             "metadata; read it with safetensors.torch.load_file"
         )
     try:
-        document = json.loads(metadata[METADATA_KEY], parse_constant=_refuse)
-        canonical_json(document)  # refuses what could not be written again, such as 1e999
+        document = json.loads(metadata[METADATA_KEY], parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"its {METADATA_KEY!r} metadata is not JSON: {first_line(error)}") from error
     if not isinstance(document, dict):
@@ -256,6 +260,11 @@ def _parsed(metadata: Mapping[str, str] | None, tensors: int) -> dict[str, Any]:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(text: str) -> float:
+    # 1e999 is infinity, which could not be written again
+    return value if math.isfinite(value := float(text)) else _refuse(shown(text))
 
 
 def spec_of(handle: Any, name: str) -> Spec:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def write_checkpoint(
             beside = target.with_name(f".{target.name}.{os.getpid()}.{len(pending)}.part")
             pending.append(Shard(beside, writer.sizes))
             with beside.open("wb") as file:
-                writer.write(file, {**document, "provenance": told})
+                file.writelines(writer.chunks({**document, "provenance": told}))
         place(pending[0].file, target) if len(pending) == 1 else place_shards(target, pending)
     finally:
         for shard in pending:
@@ -70,10 +70,10 @@ def checkpoint_bytes(source: Source, provenance: Provenance | None, encoding: st
     """What `write_checkpoint` writes into one file."""
     check_encoding(encoding)
     told = None if provenance is None else provenance.to_json()
-    with io.BytesIO() as file:
-        for writer, document in _filled(source, encoding, None, None):
-            writer.write(file, {**document, "provenance": told})
-        return file.getvalue()
+    pieces = (
+        writer.chunks({**document, "provenance": told}) for writer, document in _filled(source, encoding, None, None)
+    )
+    return b"".join(chain.from_iterable(pieces))
 
 
 def _filled(
@@ -91,7 +91,7 @@ def _filled(
                 yield writer, {"tensors": entries, "shard": number}
                 writer.close()
                 writer, entries, number = Writer(directory), {}, number + 1
-            for part, values in encoded.parts.items():
+            for part, values in encoded.arrange().items():
                 writer.add(part, values)
             if not encoded.entry.implied:
                 entries[name] = encoded.entry.to_json()

@@ -6,9 +6,8 @@ order; a single metadata key holding canonical JSON leaves no order to chance.
 
 from __future__ import annotations
 
-import io
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, Final
@@ -24,64 +23,79 @@ _PIECE: Final = 1 << 22
 
 
 class Writer:
-    """Collects tensors, then writes them behind their header."""
+    """Collects tensors, then gives a file's bytes: the header and what stands behind it."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        """Args: where to put aside what memory should not hold; it must have room for the file once more."""
-        self._aside: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - `close` closes it
-            _IN_MEMORY, dir=None if directory is None else str(directory)
-        )
-        self._where: dict[str, tuple[int, Spec]] = {}  # name -> place aside
+        """Args: where to put aside what is too much for memory, with room for the file once more; None: all is held."""
+        self._directory = directory
+        self._specs: dict[str, Spec] = {}
+        self._held: dict[str, memoryview] = {}
+        self._held_bytes = 0
+        self._places: dict[str, int] = {}  # in the file aside, of what is not held
+        self._aside: IO[bytes] | None = None
         self.nbytes = 0
 
     @property
     def sizes(self) -> dict[str, int]:
         """Bytes of each tensor."""
-        return {name: spec.nbytes for name, (_, spec) in self._where.items()}
+        return {name: spec.nbytes for name, spec in self._specs.items()}
 
     def close(self) -> None:
-        """Drop what was put aside."""
-        self._aside.close()
+        """Drop what was collected."""
+        self._held.clear()
+        if self._aside is not None:
+            self._aside.close()
 
     def add(self, name: str, tensor: torch.Tensor) -> None:
-        """Put one tensor aside.
+        """Collect one tensor; its memory is not copied at once, so it must not change before the bytes are asked for.
 
         Args:
             name: not added before.
             tensor: contiguous, on the CPU, of a dtype in `DTYPES`.
         """
-        assert name not in self._where
-        self._where[name] = (self.nbytes, Spec(tensor.dtype, tuple(tensor.shape)))
-        if tensor.nbytes:
-            self._aside.write(tensor.view(-1).view(torch.uint8).numpy().data)
+        assert name not in self._specs
+        self._specs[name] = Spec(tensor.dtype, tuple(tensor.shape))
+        self._held[name] = tensor.view(-1).view(torch.uint8).numpy().data if tensor.nbytes else memoryview(b"")
         self.nbytes += tensor.nbytes
+        self._held_bytes += tensor.nbytes
+        if self._directory is not None and self._held_bytes > _IN_MEMORY:
+            self._put_aside(self._directory)
 
-    def write(self, file: IO[bytes], document: Mapping[str, Any]) -> None:
-        """Write header and tensors.
+    def _put_aside(self, directory: Path) -> None:
+        if self._aside is None:
+            self._aside = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - `close` closes it
+        for name, held in self._held.items():
+            self._places[name] = self._aside.tell()
+            self._aside.write(held)
+        self._held.clear()
+        self._held_bytes = 0
+
+    def chunks(self, document: Mapping[str, Any]) -> Iterator[bytes | memoryview]:
+        """The file, in pieces.
 
         Args:
-            file: to write to.
             document: JSON-able; goes under the one metadata key, with the schema's number added.
         """
-        metadata = {METADATA_KEY: canonical_json({**document, "schema": SCHEMA})}
-        text, places = header({name: spec for name, (_, spec) in self._where.items()}, metadata)
-        file.write(text)
+        text, places = header(self._specs, {METADATA_KEY: canonical_json({**document, "schema": SCHEMA})})
+        yield text
         for name in places:
-            place, spec = self._where[name]
-            self._copy(place, spec.nbytes, file)
+            if name in self._held:
+                yield self._held[name]
+            else:
+                yield from self._read(self._places[name], self._specs[name].nbytes)
 
-    def _copy(self, place: int, nbytes: int, file: IO[bytes]) -> None:
+    def _read(self, place: int, nbytes: int) -> Iterator[bytes]:
+        assert self._aside is not None
         self._aside.seek(place)
         while nbytes:
             piece = self._aside.read(min(nbytes, _PIECE))
-            file.write(piece)
+            yield piece
             nbytes -= len(piece)
 
 
 def container_bytes(tensors: Mapping[str, torch.Tensor], document: Mapping[str, Any]) -> bytes:
     """A whole file as bytes: equal content gives equal bytes, in whatever order `tensors` comes."""
-    with closing(Writer()) as writer, io.BytesIO() as file:
+    with closing(Writer()) as writer:
         for name, tensor in tensors.items():
             writer.add(name, tensor)
-        writer.write(file, document)
-        return file.getvalue()
+        return b"".join(writer.chunks(document))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,7 +88,8 @@ def _list_split(split: Path, classes: tuple[str, ...]) -> FolderFiles:
     for label, name in enumerate(classes):
         if not (split / name).is_dir():
             continue  # validation need not hold every class
-        found = sorted(path.name for path in (split / name).iterdir() if is_image(path.name))
+        with os.scandir(split / name) as entries:  # a pipe of an image's name would be waited for without end
+            found = sorted(entry.name for entry in entries if is_image(entry.name) and entry.is_file())
         if not found:
             raise DataError(f"class folder '{split / name}' holds no images; add some or remove the folder")
         names.extend(f"{name}/{image}" for image in found)

@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -140,20 +140,28 @@ class RunDir:
     def begin(self, stage: str, config: RunConfig) -> None:
         """Record that `stage` starts with these settings; what later stages made no longer counts.
 
-        A training that was begun under the same settings is kept, to go on from.
+        Files of another mask or training are moved to `.ntksap/stale`, so that nobody takes them for this one's. A
+        training that was begun under the same settings is kept, to go on from.
         """
         changed = self._records.get(stage, {}).get("fingerprint") != fingerprint(stage, config)
         if stage in IDENTITY and changed:
             forget_states(self.training_states)
             (self.path / _HOME / "train.pt").unlink(missing_ok=True)  # of version 0.1 before it had several states
         for later in STAGES[STAGES.index(stage) + 1 :]:
-            self._records.pop(later, None)
+            self._set_aside(self._records.pop(later, {}), stage in IDENTITY)
         self._records[stage] = {
             "keys": config.keys_of(stage) if stage in STAGE_KEYS else {},
             "fingerprint": fingerprint(stage, config),
             "done": False,
         }
         self._write_records()
+
+    def _set_aside(self, record: Mapping[str, Any], stale: bool) -> None:
+        aside = self.path / _HOME / "stale"
+        for name in record.get("files", {}) if stale else ():
+            if self.file(name).is_file():
+                (aside / name).parent.mkdir(parents=True, exist_ok=True)
+                self.file(name).replace(aside / name)
 
     def finish(self, stage: str, files: Iterable[str]) -> None:
         """Record that `stage` is done and what its files are."""

@@ -32,7 +32,7 @@ def run_train(context: Context) -> tuple[str, ...]:
     precision = resolve_precision(config.precision, context.device)
     context.progress.say(
         f"train on {_processes()}{context.device.type} in {precision}: {loaders.spec.train_images:,} images, "
-        f"{config.epochs} epochs of {len(loaders.train)} steps"
+        f"{config.epochs} epoch{'s' * (config.epochs != 1)} of {len(loaders.train)} steps"
     )
     directory = run.file("tensorboard") if config.tensorboard and is_main() else None
     with _sigterm() as stop, closing(TensorBoard(directory)) as board, closing(loaders):

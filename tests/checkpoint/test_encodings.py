@@ -135,11 +135,12 @@ def test_every_encoding_gives_back_what_it_accepts(
         encoded = encoding.encode(Subject(name, tensor, kept))
         if encoded is None:
             continue
-        path.write_bytes(container_bytes(encoded.parts, {}))
+        path.write_bytes(container_bytes(encoded.arrange(), {}))
         with open_container(path) as container:
             decoded = encoding.decode(name, encoded.entry, container)
 
-        assert set(encoding.parts(name)) == set(encoded.parts)
+        assert set(encoding.parts(name)) == set(encoded.sizes)
+        assert {part: values.nbytes for part, values in encoded.arrange().items()} == encoded.sizes
         assert key == encoded.entry.encoding
         assert encoded.entry.mask in KINDS
         assert bits(tensor) == bits(decoded.tensor)

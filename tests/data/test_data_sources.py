@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,8 @@ def test_folder(make_folder: Make, held_out: str) -> None:
     root = make_folder(held_out=held_out)
     (root / "train" / "cat" / ".hidden.png").write_bytes(b"")
     (root / "train" / "cat" / "notes.txt").write_bytes(b"")
+    (root / "train" / "cat" / "folder.png").mkdir()
+    os.mkfifo(root / "train" / "cat" / "pipe.png")
 
     dataset = open_data(str(root))
 

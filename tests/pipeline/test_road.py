@@ -138,6 +138,22 @@ def test_overwrite_replaces_another_run(finished_run: Path) -> None:
     assert json.loads((finished_run / "metrics.json").read_text())["epochs"] == 1
 
 
+def test_files_of_another_training_do_not_stand_beside_a_new_one(finished_run: Path) -> None:
+    graph = (finished_run / "model.onnx").read_bytes()
+    run_stage("train", finished_run, {"epochs": 1}, overwrite=True)
+
+    stale = {"model.onnx", "parity.json", "profile.json", "report.html", "README.md"}
+
+    assert stale & contents(finished_run).keys() == set()
+    assert graph == (finished_run / ".ntksap" / "stale" / "model.onnx").read_bytes()
+
+
+def test_files_of_this_training_stay_while_a_later_stage_is_made_again(finished_run: Path) -> None:
+    run_stage("export", finished_run, {})
+
+    assert (finished_run / "report.html").is_file()
+
+
 @pytest.mark.parametrize("text", ["garbage", "[]", '{"prune": 5}', '{"prune": {"keys": 1}}'])
 def test_a_broken_record_is_no_record(finished_run: Path, text: str) -> None:
     (finished_run / ".ntksap" / "state.json").write_text(text)

@@ -24,7 +24,7 @@ ENCODINGS: Final[Mapping[str, Encoding]] = {
     "gap": Packed("gap", gap),
 }
 AUTO: Final = "auto"
-_FEWEST_PLANED: Final = 512  # bytes of a tensor below which its entry takes more than planes save
+_FEWEST_PLANED: Final = 4096  # bytes of a tensor below which planes save a few hundred at most, and cost time
 _MOST_GAPS: Final = 1 / 3  # above this density gaps take more than bits, whatever the pattern
 
 __all__ = [

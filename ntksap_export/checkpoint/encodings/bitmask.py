@@ -42,7 +42,8 @@ def encode(subject: Subject) -> Encoded | None:
     matrix = torch.tensor(matrix_shape(subject.shape), dtype=torch.int64)
     offsets = torch.from_numpy(_row_offsets(row_counts(packed)))
     arranged = dict(zip(parts(subject.name), (matrix, values, packed, offsets), strict=True))
-    return Encoded(Entry("bitmask", subject.shape, "bitmask"), arranged)
+    sizes = {part: values.nbytes for part, values in arranged.items()}
+    return Encoded(Entry("bitmask", subject.shape, "bitmask"), sizes, lambda: arranged)
 
 
 def decode(name: str, entry: Entry, container: Container) -> Decoded:

@@ -23,7 +23,8 @@ def encode(subject: Subject) -> Encoded | None:
     mask = _mask_word(subject)
     if mask is None:
         return None
-    return Encoded(Entry("dense", subject.shape, mask), {subject.name: subject.tensor})
+    parts = {subject.name: subject.tensor}
+    return Encoded(Entry("dense", subject.shape, mask), {subject.name: subject.tensor.nbytes}, lambda: parts)
 
 
 def decode(name: str, entry: Entry, container: Container) -> Decoded:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Protocol
@@ -174,21 +174,28 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One tensor, ready to be written."""
+    """One tensor as an encoding would write it; nothing is put together for what is not chosen.
+
+    Attributes:
+        entry: its line in the metadata.
+        sizes: bytes of each part.
+        arrange: gives the parts.
+    """
 
     entry: Entry
-    parts: Mapping[str, torch.Tensor]
+    sizes: Mapping[str, int]
+    arrange: Callable[[], Mapping[str, torch.Tensor]]
 
     @property
     def nbytes(self) -> int:
         """Bytes the values take in the file."""
-        return sum(part.nbytes for part in self.parts.values())
+        return sum(self.sizes.values())
 
     @property
     def cost_bytes(self) -> int:
         """About what it adds to the file: its values, and its lines in header and metadata."""
         text = 0 if self.entry.implied else len(canonical_json(self.entry.to_json()))
-        return self.nbytes + text + sum(2 * len(part) + _HEADER_LINE for part in self.parts)
+        return self.nbytes + text + sum(2 * len(part) + _HEADER_LINE for part in self.sizes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from ntksap_export.checkpoint.encodings.encoding import Packing
 from ntksap_export.checkpoint.encodings.streams import Bytes
@@ -18,16 +19,26 @@ from ntksap_export.checkpoint.encodings.values import Bools
 from ntksap_export.errors import CheckpointError
 
 _LONG: Final = 255
-_PIECE: Final = 1 << 20  # bytes of the stream
+_PIECE: Final = 1 << 17  # weights, or bytes of the stream, taken at a time
 
 
 def positions(kept: Bools, shape: tuple[int, ...]) -> tuple[Bytes, None]:  # noqa: ARG001
     """The stream of gaps."""
-    gaps = np.diff(np.flatnonzero(kept), prepend=-1) - 1
+    parts: list[Bytes] = []
+    last = -1
+    for start in range(0, kept.size, _PIECE):
+        places = np.flatnonzero(kept[start : start + _PIECE]) + start
+        if places.size:
+            parts.append(_stream(np.diff(places, prepend=last) - 1))
+            last = int(places[-1])
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint8), None
+
+
+def _stream(gaps: npt.NDArray[np.int64]) -> Bytes:
     ends = np.cumsum(gaps // _LONG + 1) - 1
-    stream = np.full(int(ends[-1]) + 1 if ends.size else 0, _LONG, dtype=np.uint8)
+    stream = np.full(int(ends[-1]) + 1, _LONG, dtype=np.uint8)
     stream[ends] = gaps % _LONG
-    return stream, None
+    return stream
 
 
 def most_bytes(total: int, packing: Packing) -> int:

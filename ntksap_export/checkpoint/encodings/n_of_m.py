@@ -29,15 +29,19 @@ _MOST_CHOICES: Final = 256
 
 def positions(kept: Bools, shape: tuple[int, ...]) -> tuple[Bytes, tuple[int, int]] | None:
     """The stream of choices and (n, m); None where no n:m holds exactly."""
+    if len(shape) < 2 or not kept.size:
+        return None
+    filters = kept.reshape(shape[0], shape[1], -1)
     for m in _SIZES:
-        if len(shape) < 2 or shape[1] % m or not kept.size:
+        if shape[1] % m:
             continue
-        n = int(np.count_nonzero(_grouped(kept, shape, m, rows=1)[0]))
-        if not 0 < n < m or math.comb(m, n) > _MOST_CHOICES or not _each(_grouped(kept, shape, m, rows=1), n):
+        counts = np.bitwise_count(_numbers(filters[:1], m))  # of one filter: most masks are told by it
+        n = int(counts.flat[0])
+        if not 0 < n < m or math.comb(m, n) > _MOST_CHOICES or not (counts == n).all():
             continue
-        groups = _grouped(kept, shape, m)
-        if _each(groups, n):
-            return _stream(groups, n), (n, m)
+        numbers = _numbers(filters, m)
+        if (np.bitwise_count(numbers) == n).all():
+            return _stream(numbers, n, m), (n, m)
     return None
 
 
@@ -65,29 +69,23 @@ def kept(stream: Bytes, shape: tuple[int, ...], total: int, packing: Packing) ->
     return np.ascontiguousarray(np.moveaxis(bits.reshape(spread), -1, 1)).reshape(-1)
 
 
-def _grouped(kept: Bools, shape: tuple[int, ...], m: int, rows: int | None = None) -> Bools:
-    # (O, I, *kernel) -> (O, *kernel, I) -> (groups, m); of the first `rows` output channels alone, if given
-    return np.ascontiguousarray(np.moveaxis(kept.reshape(shape)[:rows], 1, -1)).reshape(-1, m)
+def _numbers(filters: Bools, m: int) -> npt.NDArray[Any]:
+    """The number of each group: (O, I, kernel) -> (O, I / m, kernel)."""
+    groups = filters.reshape(len(filters), -1, m, filters.shape[2]).view(np.uint8)
+    numbers = groups[:, :, 0].astype(np.uint8 if m <= 8 else np.uint16)
+    for place in range(1, m):
+        np.bitwise_or(numbers, np.left_shift(groups[:, :, place], place, dtype=numbers.dtype), out=numbers)
+    return numbers
 
 
-def _each(groups: Bools, n: int) -> bool:
-    return bool((groups.sum(axis=1, dtype=np.uint8) == n).all())
-
-
-def _stream(groups: Bools, n: int) -> Bytes:
-    m = groups.shape[1]
+def _stream(numbers: npt.NDArray[Any], n: int, m: int) -> Bytes:
     choices, each = math.comb(m, n), _per_byte(math.comb(m, n))
-    ranks = np.zeros(-(-len(groups) // each) * each, dtype=np.uint8)
-    ranks[: len(groups)] = _ranks(n, m)[_numbers(groups)]
-    powers = np.array([choices**place for place in range(each)], dtype=np.uint16)
-    packed: Bytes = (ranks.reshape(-1, each) * powers).sum(axis=1, dtype=np.uint16).astype(np.uint8)
+    ranks = np.zeros(-(-numbers.size // each) * each, dtype=np.uint8)
+    ranks[: numbers.size] = _ranks(n, m)[np.moveaxis(numbers, 1, -1).reshape(-1)]
+    packed: Bytes = ranks[::each].copy()
+    for place in range(1, each):
+        packed += ranks[place::each] * np.uint8(choices**place)  # no sum reaches 256
     return packed
-
-
-def _numbers(groups: Bools) -> npt.NDArray[Any]:
-    m = groups.shape[1]
-    packed = np.packbits(groups, axis=1, bitorder="little")
-    return packed.reshape(-1) if m <= 8 else packed.view("<u2").reshape(-1)
 
 
 @cache

@@ -66,9 +66,11 @@ class Packed:
             group=group,
         )
         mask = "none" if subject.kept is None else "full" if subject.count == subject.total else "stored"
+        part = self.parts(subject.name)[0]
         return Encoded(
             Entry(self.key, subject.shape, mask, packing),
-            {self.parts(subject.name)[0]: torch.from_numpy(_joined(streams))},
+            {part: sum(packing.stored_bytes)},
+            lambda: {part: torch.from_numpy(np.concatenate(streams))},
         )
 
     def decode(self, name: str, entry: Entry, container: Container) -> Decoded:
@@ -117,11 +119,6 @@ def _checked(name: str, entry: Entry) -> Packing:
     if not 0 < entry.numel or packing.kept > entry.numel:
         raise CheckpointError(f"{shown(name)} keeps {packing.kept} of {entry.numel} weights; the file is damaged")
     return packing
-
-
-def _joined(streams: Sequence[Bytes]) -> Bytes:
-    joined: Bytes = np.concatenate(streams)
-    return joined
 
 
 def _cut(joined: Bytes, sizes: Sequence[int]) -> list[Bytes]:

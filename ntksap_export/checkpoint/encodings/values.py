@@ -6,6 +6,7 @@ the exponent shrinks to about a third, and no bit is lost. Work goes piece by pi
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -15,7 +16,8 @@ import numpy.typing as npt
 from ntksap_export.checkpoint.encodings.streams import Bytes
 
 Bools = npt.NDArray[np.bool_]
-PIECE: Final = 1 << 20  # elements
+PIECE: Final = 1 << 18  # elements
+_LOWEST_FIRST: Final = 1 if sys.byteorder == "little" else -1
 
 
 def split(values: npt.NDArray[Any], kept: Bools | None) -> list[Bytes]:
@@ -33,7 +35,7 @@ def split(values: npt.NDArray[Any], kept: Bools | None) -> list[Bytes]:
     planes = [np.empty(count, dtype=np.uint8) for _ in range(size)]
     for start, stop, places in _pieces(values.size, kept):
         chosen = values[places] if kept is None else values[places.start : places.stop][np.flatnonzero(kept[places])]
-        columns = chosen.astype(chosen.dtype.newbyteorder("<"), copy=False).view(np.uint8).reshape(-1, size)
+        columns = chosen.view(np.uint8).reshape(-1, size)[:, ::_LOWEST_FIRST]
         for index, plane in enumerate(planes):
             plane[start:stop] = columns[:, index]
     return planes
@@ -47,16 +49,24 @@ def merge(planes: list[Bytes], values: npt.NDArray[Any], kept: Bools | None) -> 
         values: integers, flat, as wide as there are planes.
         kept: where, as many as a plane has bytes; None for everywhere.
     """
-    size = values.dtype.itemsize
+    unsigned = values.view(f"u{values.dtype.itemsize}")
     for start, stop, places in _pieces(values.size, kept):
-        columns = np.empty((stop - start, size), dtype=np.uint8)
-        for index, plane in enumerate(planes):
-            columns[:, index] = plane[start:stop]
-        found = columns.view(values.dtype.newbyteorder("<")).reshape(-1)
+        found = _joined([plane[start:stop] for plane in planes])
         if kept is None:
-            values[places] = found
+            unsigned[places] = found
         else:
-            values[places][np.flatnonzero(kept[places])] = found
+            unsigned[places][np.flatnonzero(kept[places])] = found
+
+
+def _joined(planes: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Unsigned integers of which `planes` are the bytes, the lowest first: pair by pair, which vectorizes."""
+    width = 1  # bytes of one of `planes`
+    while len(planes) > 1:
+        wide = np.dtype(f"u{2 * width}")
+        pairs = zip(planes[::2], planes[1::2], strict=True)
+        planes = [np.bitwise_or(np.left_shift(high, 8 * width, dtype=wide), low) for low, high in pairs]
+        width *= 2
+    return planes[0]
 
 
 def _pieces(total: int, kept: Bools | None) -> Iterator[tuple[int, int, slice]]:
