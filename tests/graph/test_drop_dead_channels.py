@@ -490,3 +490,66 @@ def test_answers_of_one_image_do_not_depend_on_its_batch() -> None:
     given = images(proto, 2)
 
     np.testing.assert_allclose(run(after, given)[1:], run(after, given[1:]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("opset", [11, 13, 15, 17, 18, 19, 20, 21, 22, 23])
+def test_graphs_of_every_opset(opset: int) -> None:
+    squeeze = "Squeeze<axes = [2, 3]>(m)" if opset < 13 else "Squeeze(m, places)"
+    mean = "ReduceMean<axes = [2, 3], keepdims = 1>(d)" if opset < 18 else "ReduceMean<keepdims = 1>(d, places)"
+    body = (
+        "a = Conv(images, w1, b1) n = BatchNormalization(a, g, b1, b1, one) c = Clip(n, low, high) d = Dropout(c) "
+        f"m = {mean} flat = {squeeze} logits = Gemm<transB = 1>(flat, fw, fb)"
+    )
+    proto = model(
+        body, opset=opset, ir=7 if opset < 15 else 10, w1=emptied(W1, 2), b1=B1, g=draw(4, 6),
+        one=np.ones(6, np.float32), low=np.float32(0), high=np.float32(6), places=np.array([2, 3]),
+        fw=draw(90, 4, 6), fb=draw(91, 4),
+    )  # fmt: skip
+    for item in list(proto.graph.initializer):  # those that this opset does not read
+        if item.name == "places" and opset < 13:
+            proto.graph.initializer.remove(item)
+
+    after, outcome = compacted(proto)
+
+    assert {"w1": (5, 3, 3, 3), "g": (5,), "fw": (4, 5)}.items() <= shapes(after).items()
+    assert () == outcome.left
+
+
+def test_weights_of_constant_nodes_become_initializers() -> None:
+    proto = model(PADDED, w1=emptied(W1, 1), b1=0 * B1, w2=W2, b2=B2, **FC)
+    for item in list(proto.graph.initializer):
+        proto.graph.node.insert(0, onnx.helper.make_node("Constant", [], [item.name], value=item))
+        proto.graph.initializer.remove(item)
+
+    after, _ = compacted(proto, atol=0)
+
+    constants = {node.output[0] for node in after.graph.node if node.op_type == "Constant"}
+    assert {"b2", "fw", "fb"} == constants
+    assert {"w1_1": (5, 3, 3, 3), "b1_1": (5,), "w2_1": (5, 5, 3, 3)} == shapes(after)
+
+
+def test_half_precision() -> None:
+    w1, b1 = emptied(W1, 2), bias(1, 1, 0.5, 1, 1, 1)
+    constants = {"w1": w1, "b1": b1, "w2": W2, "b2": B2, **FC}
+    body = INNER.replace("(images", "(x").replace("logits =", "wide =")
+    body = f"x = Cast<to = 10>(images) {body} logits = Cast<to = 1>(wide)"
+
+    halves = {name: value.astype(np.float16) for name, value in constants.items()}
+    after, outcome = compacted(model(body, **halves), atol=2e-2)
+
+    assert (5, 3, 3, 3) == shapes(after)["w1"]
+    assert {np.float16} == {numpy_helper.to_array(item).dtype.type for item in after.graph.initializer}
+    assert () == outcome.left
+
+
+def test_integer_weights_are_left_alone() -> None:
+    body = (
+        "q = Cast<to = 2>(images) a = ConvInteger(q, w) f = Cast<to = 1>(a) p = GlobalAveragePool(f) "
+        "logits = Flatten(p)"
+    )
+    proto = model(body, w=np.zeros((4, 3, 3, 3), np.uint8))
+
+    after, outcome = compacted(proto, atol=0)
+
+    assert proto.SerializeToString(deterministic=True) == after.SerializeToString(deterministic=True)
+    assert ((), ()) == (outcome.changed, outcome.left)

@@ -51,8 +51,9 @@ def _cut_layer(plan: Plan, layer: Layer) -> None:
         kept = int(inputs.reshape(layer.groups, -1)[:, 0].sum())
         next(item for item in node.attribute if item.name == "group").i = kept
     index.write(layer.at, 1, weight)
+    same = outputs.all() and np.array_equal(bias, layer.bias)
     bias = bias[outputs]
-    if index.operand(layer.at, 2) or bias.any():
+    if not same and (index.operand(layer.at, 2) or bias.any()):
         if node.op_type == "MatMul":  # which has no bias; of two matrices it is the same
             node.op_type = "Gemm"
         old = index.constant(index.operand(layer.at, 2)) if index.operand(layer.at, 2) else None
