@@ -27,49 +27,33 @@ class Layer:
 
     Attributes:
         at: the node.
-        kind: its operator.
         name: of its weight.
         source, target: the value it reads and the one it makes.
         weight: (out, in / groups, taps), of the graph's own type.
         bias: (out,), float64; zeros where there is none.
         groups: of a grouped convolution; input channels and output channels are split alike.
-        border: (taps,), True where a tap may fall on padding (or, transposed, may be missing in a sum).
+        read: (out, in / groups), where any weight is not zero.
+        read_at_border: the same, of the taps that may fall on padding (or, transposed, may be missing in a sum).
+        sums: (out, in / groups), weights summed over their taps.
         macs: multiply-adds for one image, dense; None where the size of the output is not known.
     """
 
     at: int
-    kind: str
     name: str
     source: str
     target: str
     weight: Array
     bias: npt.NDArray[np.float64]
     groups: int
-    border: npt.NDArray[np.bool_]
+    read: npt.NDArray[np.bool_]
+    read_at_border: npt.NDArray[np.bool_]
+    sums: npt.NDArray[np.float64]
     macs: int | None
 
     @property
     def parameters(self) -> int:
         """Weights and biases, zeros included."""
         return int(self.weight.size + self.bias.size)
-
-    @property
-    def read(self) -> npt.NDArray[np.bool_]:
-        """(out, in / groups): where any weight is not zero."""
-        found: npt.NDArray[np.bool_] = (self.weight != 0).any(axis=2)
-        return found
-
-    @property
-    def read_at_border(self) -> npt.NDArray[np.bool_]:
-        """(out, in / groups): where a weight that may fall on padding is not zero."""
-        found: npt.NDArray[np.bool_] = (self.weight[:, :, self.border] != 0).any(axis=2)
-        return found
-
-    @property
-    def sums(self) -> npt.NDArray[np.float64]:
-        """(out, in / groups): weights summed over their taps."""
-        found: npt.NDArray[np.float64] = self.weight.astype(np.float64).sum(axis=2)
-        return found
 
 
 def read_layer(index: Index, at: int) -> Layer | str:
@@ -90,9 +74,19 @@ def read_layer(index: Index, at: int) -> Layer | str:
     if isinstance(bias, str):
         return bias
     border = _border(index, at, weight.shape) if node.op_type.startswith("Conv") else np.zeros(1, bool)
-    target = node.output[0]
-    macs = _macs(index, at, matrix)
-    return Layer(at, node.op_type, index.operand(at, 1), node.input[0], target, matrix, bias, groups, border, macs)
+    return Layer(
+        at=at,
+        name=index.operand(at, 1),
+        source=node.input[0],
+        target=node.output[0],
+        weight=matrix,
+        bias=bias,
+        groups=groups,
+        read=(matrix != 0).any(axis=2),
+        read_at_border=(matrix[:, :, border] != 0).any(axis=2),
+        sums=matrix.sum(axis=2, dtype=np.float64),
+        macs=_macs(index, at, matrix),
+    )
 
 
 def _macs(index: Index, at: int, matrix: Array) -> int | None:
@@ -107,7 +101,7 @@ def _is_int(side: int | str | None) -> bool:
     return isinstance(side, int)
 
 
-def matrix_of(index: Index, at: int, weight: Array) -> Array:
+def _taps(index: Index, at: int, weight: Array) -> Array:
     """A weight as (out, in / groups, taps)."""
     kind = index.nodes[at].op_type
     if kind == "Conv":
@@ -135,7 +129,7 @@ def _matrix(index: Index, at: int, weight: Array) -> Array | str:
             return "its alpha or beta is not 1"
     elif weight.ndim < 3:
         return "its weight has no kernel"
-    return matrix_of(index, at, weight)
+    return _taps(index, at, weight)
 
 
 def _bias(index: Index, at: int, outputs: int) -> npt.NDArray[np.float64] | str:
