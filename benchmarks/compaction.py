@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import json
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from common import interleave, ratios, save
+from common import RESULTS, interleave, ratios, save
 from torch import nn
 
 from ntksap_export import Budget, Mask, OrtSession, ScoringInputs, data, keep_pruned, make_scorer, models, prune
@@ -149,6 +150,16 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
+def counts(rows: list[dict[str, Any]]) -> set[str]:
+    return {f"{row['ratio']['n']} for {row['model']}" for row in rows}
+
+
+def earlier() -> list[dict[str, Any]]:
+    """Rows of the last results: with --only, those of other networks stay."""
+    file = RESULTS / "compaction.json"
+    return list(json.loads(file.read_text())["rows"]) if file.is_file() else []
+
+
 HEAD = (
     f"{'model':<9} {'state':<8} {'method':<8} {'sparse':>6} {'channels':>10}{'params':>10}{'MACs':>10} {'border':>8} "
     f"{'full ms':>9} {'small ms':>9} {'ratio':>7} (quartiles)"
@@ -163,7 +174,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=30)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows: list[dict[str, Any]] = []
+    rows = [row for row in earlier() if row["model"] not in options.only]
     for case in (case for case in CASES if case.model in options.only):
         images = data.loaders(options.data, batch_size=64, image_size=case.score_size)
         classes = len(images.spec.classes)
