@@ -67,12 +67,13 @@ def optimize_file(
     if check:
         checks = compare_graphs(before.to_bytes(), content, size=image_size, atol=atol, rtol=rtol)
         _refuse_differences(checks, names, atol, rtol)
+    size = source.stat().st_size
     after.save(target)
     return {
         "schema": 1,
         "source": str(source),
         "target": str(target),
-        "bytes": [source.stat().st_size if source != target else len(before.to_bytes()), target.stat().st_size],
+        "bytes": [size, target.stat().st_size],
         "nodes": [len(before.proto.graph.node), len(after.proto.graph.node)],
         **passes_json(log),
         "checks": [asdict(item) for item in checks],
