@@ -30,6 +30,7 @@ MOST_BYTES: Final = 1 << 29  # address space an input may take beside what the p
 MOST_SECONDS: Final = 20  # for one input
 MOST_CHECKED: Final = 1 << 24  # dense bytes up to which what was read is written and read again
 MOST_INPUT: Final = 16384
+MOST_RUNS: Final = 200_000  # of one child: the fuzzer grows by 9 KB with each, the reader alone does not
 LIBRARIES: Final = ("atheris", "safetensors", "zstandard")
 
 
@@ -187,6 +188,7 @@ def fuzz(out: Path, seconds: int) -> None:
         harness = Harness(Path(folder), out)
         flags = [
             f"-max_total_time={seconds}",
+            f"-runs={MOST_RUNS}",
             f"-max_len={MOST_INPUT}",
             f"-timeout={MOST_SECONDS}",
             "-rss_limit_mb=4096",

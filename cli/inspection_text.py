@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ntksap_export.cli.texts import aligned, plain, sides_text, summary_text
+from ntksap_export.cli.texts import aligned, one_line, plain, sides_text, summary_text
 
 
 def inspect_text(result: dict[str, Any]) -> str:
@@ -13,7 +13,7 @@ def inspect_text(result: dict[str, Any]) -> str:
         return summary_text(result) + f"\n  stages    {', '.join(result['stages']) or 'none finished'}"
     rows = [
         (
-            row["name"],
+            one_line(row["name"]),
             sides_text(row["shape"]),
             row["dtype"],
             row["encoding"],
@@ -35,9 +35,9 @@ def inspect_text(result: dict[str, Any]) -> str:
 
 def difference_text(result: dict[str, Any]) -> str:
     """What two files differ in; of many tensors stored otherwise, how many."""
-    lines = [f"only in {result['first']}: {name}" for name in result["only_first"]]
-    lines += [f"only in {result['second']}: {name}" for name in result["only_second"]]
-    lines += [f"{row['name']}: {', '.join(_differences(row))}" for row in result["tensors"]]
+    lines = [f"only in {result['first']}: {one_line(name)}" for name in result["only_first"]]
+    lines += [f"only in {result['second']}: {one_line(name)}" for name in result["only_second"]]
+    lines += [f"{one_line(row['name'])}: {', '.join(_differences(row))}" for row in result["tensors"]]
     lines += ["the graphs differ in more than values"] if result["nodes"] is False else []
     kinds: dict[str, int] = {}
     for one, other in result["encodings"].values():

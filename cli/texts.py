@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ntksap_export.config import RunConfig, pruned_name
+
+_LONGEST_NAME: Final = 120  # characters; --json has all of them
 
 
 def greeting(config: RunConfig, out: Path) -> str:
@@ -177,6 +179,14 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], sides: str) ->
         "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
         for row in table
     ]
+
+
+def one_line(name: str) -> str:
+    """A name out of somebody's file, for a terminal: what would move the cursor is escaped, and its middle may go."""
+    shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in name)
+    return (
+        shown if len(shown) <= _LONGEST_NAME else f"{shown[: _LONGEST_NAME // 2]}...{shown[-_LONGEST_NAME // 2 + 3 :]}"
+    )
 
 
 def sides_text(sides: Sequence[int]) -> str:

@@ -35,6 +35,7 @@ _PUBLIC = {
     "keep_pruned": "ntksap_export.training:keep_pruned",
     "Provenance": "ntksap_export.checkpoint:Provenance",
     "SparseCheckpoint": "ntksap_export.checkpoint:SparseCheckpoint",
+    "open_checkpoint": "ntksap_export.checkpoint:open_checkpoint",
     "library_versions": "ntksap_export.checkpoint:library_versions",
     "Graph": "ntksap_export.graph:Graph",
     "PASSES": "ntksap_export.graph:PASSES",

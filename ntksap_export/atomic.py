@@ -7,10 +7,13 @@ import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+_DEVICES: Final = Path("/dev")
 
 
 @contextmanager
@@ -20,14 +23,16 @@ def replacing(path: Path) -> Iterator[Path]:
     On an error the temporary file is removed and `path` is left as it was.
 
     Raises:
-        OSError: the disk is full or the directory cannot be written.
+        OSError: the disk is full, the directory cannot be written, or `path` is a device or a pipe.
     """
+    check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
+        _keep_mode(path, temporary)
         temporary.replace(path)
         _sync_directory(path.parent)
     finally:
@@ -72,13 +77,36 @@ def replace(staged: Path, target: Path) -> None:
     A folder that stood there is afterwards at `staged`.
 
     Raises:
-        OSError: a file and a folder cannot take each other's place, or are on two file systems.
+        OSError: a file and a folder cannot take each other's place, or are on two file systems; or a device or a pipe
+            stands there.
     """
+    check_replaceable(target)
     if staged.is_dir() and target.is_dir():
         _exchange(staged, target)
     else:
+        _keep_mode(target, staged)
         staged.replace(target)
     _sync_directory(target.parent)
+
+
+def _keep_mode(old: Path, new: Path) -> None:
+    """What nobody else might read, nobody else may read afterwards."""
+    if old.is_file() and not old.is_symlink():
+        shutil.copymode(old, new)
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse a device, a pipe or a socket: once renamed over, /dev/null is a file, for every process of the machine.
+
+    Raises:
+        OSError: there is one at `path`, or `path` lies in /dev, where links lead to some.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # nothing is there; or writing will say what is wrong
+        mode = stat.S_IFREG
+    if os.path.realpath(path.parent) == str(_DEVICES) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.ENOTSUP, "a device, a pipe or a socket is never replaced", str(path))
 
 
 def _exchange(first: Path, second: Path) -> None:

@@ -7,6 +7,7 @@ import re
 from ntksap_export.errors import ConfigError
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
+_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
 def check_sparsity(value: float) -> None:
@@ -45,3 +46,16 @@ def read_count(text: str) -> int:
     if not found or not (digits := re.sub("[_,]", "", found[1])):
         raise ValueError(f"must be a number such as 250000, 250k or 2.5M; got '{text}'")
     return round(float(digits) * _UNITS[found[2].lower()])
+
+
+def read_bytes(text: str) -> int:
+    """A number of bytes: `5GB` is 5,000,000,000, `2GiB` is 2,147,483,648, and without a unit it is bytes.
+
+    Raises:
+        ValueError: it is none, or less than one.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmg]i?)?b)?\s*", text, re.IGNORECASE | re.ASCII)
+    count = round(float(found[1]) * _BYTES[(found[2] or "").lower()]) if found else 0
+    if count < 1:
+        raise ValueError(f"must be a size such as 5GB, 500MB or 2GiB; got '{text}'")
+    return count

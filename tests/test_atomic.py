@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from ntksap_export.atomic import canonical_json, remove_leftovers, replacing, write_bytes, write_json, write_text
+from ntksap_export.atomic import (
+    canonical_json,
+    check_replaceable,
+    remove_leftovers,
+    replace,
+    replacing,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 WRITERS: dict[str, Callable[[Path], None]] = {
     "bytes": lambda path: write_bytes(path, b"new"),
@@ -211,3 +220,31 @@ def test_remove_leftovers_of_a_missing_directory_does_nothing(tmp_path: Path) ->
     remove_leftovers(tmp_path / "absent")
 
     assert [] == _names(tmp_path)
+
+
+def test_a_pipe_is_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    for write in WRITERS.values():
+        with pytest.raises(OSError, match="a device, a pipe or a socket is never replaced"):
+            write(pipe)
+
+    assert (True, ["pipe"]) == (pipe.is_fifo(), _names(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["null", "stdout", "nothing"])
+def test_nothing_in_dev_is_replaced(name: str) -> None:
+    with pytest.raises(OSError, match="a device, a pipe or a socket is never replaced"):
+        check_replaceable(Path("/dev") / name)
+
+
+def test_a_file_keeps_its_permissions(old: Path, tmp_path: Path) -> None:
+    old.chmod(0o600)
+    write_text(old, "new")
+    (tmp_path / "staged").write_text("newer")
+    written = old.stat().st_mode & 0o777
+    replace(tmp_path / "staged", old)
+
+    assert (0o600, 0o600) == (written, old.stat().st_mode & 0o777)
+    assert "newer" == old.read_text()

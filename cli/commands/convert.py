@@ -46,7 +46,19 @@ Threshold = Annotated[
     ),
 ]
 Prefix = Annotated[str, typer.Option(help="Take it from the beginning of every name", show_default=False)]
-Sparse24 = Annotated[bool, typer.Option("--sparse-24", help="compressed-tensors: its 2:4 layout, for 2:4 masks")]
+Sparse24 = Annotated[
+    bool,
+    typer.Option(
+        "--sparse-24", help="compressed-tensors: its 2:4 layout, for masks that are 2:4 or whole in each layer"
+    ),
+]
+MaxShardSize = Annotated[
+    str | None,
+    typer.Option(
+        help="ntksap: begin another file before one grows beyond this (5GB, 500MB); an index beside binds them",
+        show_default=False,
+    ),
+]
 Check = Annotated[bool, typer.Option("--check/--no-check", help="Read again and compare every bit before replacing")]
 KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Go on after a file that failed")]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Files at a time, each in a process")]
@@ -63,6 +75,7 @@ def convert(
     threshold: Threshold = None,
     prefix: Prefix = "",
     sparse_24: Sparse24 = False,
+    max_shard_size: MaxShardSize = None,
     check: Check = True,
     keep_going: KeepGoing = False,
     jobs: Jobs = 1,
@@ -77,9 +90,15 @@ def convert(
     import sys
 
     from ntksap_export.cli import console, texts
+    from ntksap_export.errors import ConfigError
     from ntksap_export.pipeline import convert as work
+    from ntksap_export.ranges import read_bytes
 
-    options = work.ConvertOptions(to, dtype, encoding, mask, threshold, prefix, sparse_24, check)
+    try:
+        shard_bytes = None if max_shard_size is None else read_bytes(max_shard_size)
+    except ValueError as error:
+        raise ConfigError(f"--max-shard-size {error}") from error
+    options = work.ConvertOptions(to, dtype, encoding, mask, threshold, prefix, sparse_24, check, shard_bytes)
     progress = console.make_progress(quiet)
     exit_code = 0
     for outcome in work.convert(work.plan(sources, target, options), options, jobs, keep_going, progress):

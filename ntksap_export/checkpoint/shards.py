@@ -9,6 +9,7 @@ still points to, and they count from the moment that the index takes its place.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,15 +109,34 @@ def place_shards(path: Path, shards: Sequence[Shard]) -> None:
     _remove(path, before - set(names))
 
 
+def to_remove(path: Path) -> tuple[Path, ...]:
+    """What a checkpoint of several files left at `path`: its index and the files it binds; nothing where there is none.
+
+    Raises:
+        CheckpointError: an index stands there that this module has not written.
+    """
+    index = index_of(path)
+    if index == path or not index.exists():
+        return ()
+    own = _own_files(path)
+    if not own or own != set(read_index(index).files.values()):
+        raise CheckpointError(
+            f"'{index}' binds files of other names than ntksap's and would stand beside '{path.name}'; "
+            "name another TARGET or remove it"
+        )
+    return (index, *(path.with_name(name) for name in sorted(own)))
+
+
 def _rename(file: Path, path: Path) -> None:
     with atomic.replacing(path) as beside:
         file.replace(beside)
 
 
 def _own_files(path: Path) -> set[str]:
-    """Files of the index at hand that bear this checkpoint's name; none where there is no sound index."""
+    """Files of the index at hand that `place_shards` has named; none where there is no sound index."""
+    ours = re.compile(rf"{re.escape(path.stem)}-[0-9a-f]{{8}}-\d{{5}}-of-\d{{5}}{re.escape(path.suffix)}")
     try:
-        return {name for name in read_index(index_of(path)).files.values() if name.startswith(f"{path.stem}-")}
+        return {name for name in read_index(index_of(path)).files.values() if ours.fullmatch(name)}
     except CheckpointError:
         return set()
 

@@ -177,10 +177,12 @@ def test_where_the_output_goes(ntksap: Call, tmp_path: Path, target: str, flags:
         (("a.pt", "o.safetensors", "--encoding", "zip"), 2, "--encoding must be one of auto, dense, "),
         (("a.pt", "o.pt", "--threshold", "0"), 2, "--threshold must be a number above 0; got 0"),
         (("a.pt", "o.pt", "--threshold", "nan"), 2, "--threshold must be a number above 0; got nan"),
+        (("a.pt", "o.pt", "--max-shard-size", "1GB"), 2, "--max-shard-size belongs to --to ntksap; got --to torch"),
+        (("a.pt", "o.safetensors", "--max-shard-size", "0"), 2, "--max-shard-size must be a size such as 5GB"),
         (("a.pt", "o.pt", "--jobs", "0"), 2, "--jobs must be 1 or more; got 0"),
         (("nothing.pt", "o.safetensors"), 4, "nothing.pt: no such file or directory"),
         (("a.pt", "o.safetensors", "--mask", "nothing"), 4, "nothing: no such file or directory"),
-        (("file.txt", "o.safetensors"), 4, "file.txt: of no known format"),
+        (("file.txt", "o.safetensors"), 4, "npz, folder, or onnx); truncated or damaged"),
         (("a.pt", "o.safetensors", "--prefix", "net."), 4, "'fc.weight' does not begin with 'net.'"),
         (("a.pt", "file.txt/o.pt"), 8, "free space or choose another TARGET"),
     ],
@@ -208,6 +210,16 @@ def test_what_is_refused(
         assert before == files(tmp_path)
     else:
         assert 0 == result[0]
+
+
+def test_shards_are_named_by_their_index(ntksap: Call, tmp_path: Path) -> None:
+    source = tmp_path / "net.pt"
+    torch.save({name: torch.arange(30.0) for name in "ab"}, source)
+    code, out, _ = ntksap("convert", source, tmp_path / "x.safetensors", "--max-shard-size", "100B", "--json")
+
+    index = tmp_path / "x.safetensors.index.json"
+    assert (0, str(index)) == (code, json.loads(out)["output"])
+    assert 0 == ntksap("inspect", source, index)[0]
 
 
 def test_unknown_words_of_the_help(ntksap: Call, tmp_path: Path) -> None:

@@ -60,3 +60,19 @@ def test_help_tells_the_exit_codes(ntksap: Call) -> None:
     _, out, _ = ntksap("inspect", "--help")
 
     assert "0 if names, shapes" in " ".join(out.split())
+
+
+def test_names_cannot_write_on_the_terminal(ntksap: Call, tmp_path: Path) -> None:
+    names = ["a\x1b[31mred\nb", "x" * 3000 + "end", "w\u00e9ight"]
+    save_file({name: torch.ones(2) for name in names}, tmp_path / "a.safetensors")
+    save_file({"other": torch.ones(2)}, tmp_path / "b.safetensors")
+
+    shown = ntksap("inspect", tmp_path / "a.safetensors")[1]
+    difference = ntksap("inspect", tmp_path / "a.safetensors", tmp_path / "b.safetensors")[1]
+
+    for text in (shown, difference):
+        assert r"a\x1b[31mred\nb" in text
+        assert "w\u00e9ight" in text
+        assert "x" * 60 + "..." + "x" * 54 + "end" in text
+        assert "x" * 61 not in text
+    assert max(map(len, shown.splitlines())) < 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import itertools
@@ -20,7 +21,6 @@ from ntksap_export.checkpoint.encodings import ENCODINGS, Decoded
 from ntksap_export.checkpoint.formats import torch_file
 from ntksap_export.errors import CheckpointError
 from ntksap_export.masks import Mask
-from ntksap_export.pipeline.convert import kinds
 from ntksap_export.pipeline.convert import one as one_module
 from ntksap_export.pipeline.convert.compare import check_same
 from ntksap_export.pipeline.convert.kinds import TARGETS
@@ -289,7 +289,7 @@ def test_what_reads_back_otherwise_takes_no_place(tmp_path: Path, monkeypatch: p
         altered["odd.bias"] = Decoded(altered["odd.bias"].tensor.abs(), None)
         torch_file.write(path, MemorySource(altered), None)
 
-    monkeypatch.setitem(TARGETS, "torch", kinds.Target("torch", False, forgetful))  # type: ignore[arg-type]
+    monkeypatch.setitem(TARGETS, "torch", dataclasses.replace(TARGETS["torch"], write=forgetful))
     outcome = one(source, out)
 
     assert ("failed", 4, b"what was there") == (outcome.status, outcome.exit_code, out.read_bytes())
@@ -299,7 +299,7 @@ def test_what_reads_back_otherwise_takes_no_place(tmp_path: Path, monkeypatch: p
 
 
 def test_names_that_a_format_would_change() -> None:
-    with pytest.raises(CheckpointError, match=r"has besides 'a'.*take it away with --prefix"):
+    with pytest.raises(CheckpointError, match=r"has besides 'a'.*Choose another --to"):
         check_same(source_of(module__a=torch.ones(1)), source_of(a=torch.ones(1)), True, "torch")
 
 
@@ -326,7 +326,7 @@ def test_a_source_that_changes_meanwhile(tmp_path: Path, monkeypatch: pytest.Mon
         write(path, *rest)
         os.utime(source, (1, 1))
 
-    monkeypatch.setitem(TARGETS, "torch", kinds.Target("torch", False, slow))  # type: ignore[arg-type]
+    monkeypatch.setitem(TARGETS, "torch", dataclasses.replace(TARGETS["torch"], write=slow))
 
     assert "rich.safetensors changed while it was read" in str(one(source, out).error)
     assert not out.exists()

@@ -85,4 +85,4 @@ def _what_it_is(path: Path) -> str:
     if start.lstrip().startswith(b"{"):
         read_json(path)
         return "JSON, and no index of shards"
-    return f"of no known format ({', '.join(FORMATS)}); truncated or damaged"
+    return f"of no known format ({', '.join(FORMATS)}, or onnx); truncated or damaged"

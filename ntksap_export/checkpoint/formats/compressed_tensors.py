@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +67,8 @@ def open_source(path: Path) -> Iterator[Source]:
     with open_parts(path) as container:
         with naming(path):
             prefixes = _prefixes(set(container.specs), layout, notes.shapes)
+            if unknown := sorted(notes.whole - (container.specs.keys() - prefixes.keys())):
+                raise CheckpointError(f"config.json says that {shown(unknown[0])} is kept whole, which is not there")
         yield _Folder(path, container, layout, prefixes, notes)
 
 
@@ -77,48 +79,60 @@ def write(path: Path, source: Source, provenance: Provenance | None, *, two_four
         path: of the new folder.
         source: what to write.
         provenance: goes into config.json, where there is any.
-        two_four: `sparse-24-bitmask`, for masks that keep exactly 2 of every 4 weights of a row (out, the rest).
+        two_four: `sparse-24-bitmask`, for masks that keep exactly 2 of every 4 weights of a row (out, the rest), or all
+            of a layer, which is then stored dense.
 
     Raises:
-        CheckpointError: a mask is not 2:4 where that is asked for, or names or dtypes that the format cannot hold.
+        CheckpointError: a mask is neither where that is asked for, or names or dtypes that the format cannot hold.
         OSError: the disk is full or the directory cannot be written.
     """
     layout = BITMASK_24 if two_four else BITMASK
     specs: dict[str, Spec] = {}
     shapes: dict[str, tuple[int, ...]] = {}
+    whole: list[str] = []
     kept = total = 0
     for name in source.names():
-        parts, stored, shape = _planned(name, layout, source.read(name))
+        parts, stored, shape, masked = _planned(name, layout, source.read(name))
         if clash := sorted(parts.keys() & specs.keys() | parts.keys() & {"__metadata__"}):
             raise CheckpointError(f"two tensors would be stored under the name {shown(clash[0])}; rename one")
         specs.update(parts)
         if shape is not None:
             shapes[name] = shape
             kept, total = kept + stored, total + math.prod(shape)
+        elif masked:
+            whole.append(name)
     path.mkdir(parents=True)
     # transformers loads no file that does not say so
     write_safetensors(path / WEIGHTS_FILE, specs, _parts(source, layout), {"format": "pt"})
-    atomic.write_json(path / CONFIG_FILE, _config(layout, 1 - kept / total if total else 0.0, shapes, provenance))
+    sparsity = 1 - kept / total if total else 0.0
+    atomic.write_json(path / CONFIG_FILE, _config(layout, sparsity, _noted(shapes, whole, provenance)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Notes:
-    """What config.json holds of ours: shapes of the pruned tensors by their true names, and where they come from."""
+    """What config.json holds of ours: shapes of the pruned tensors by their true names, and where they come from.
+
+    `whole` are those stored dense whose mask keeps everything.
+    """
 
     shapes: Mapping[str, tuple[int, ...]]
+    whole: frozenset[str]
     provenance: Provenance | None
 
     @classmethod
     def from_json(cls, value: Any) -> _Notes:
         if value is None:
-            return cls({}, None)
+            return cls({}, frozenset(), None)
         if not isinstance(value, dict) or not isinstance(value.get("shapes"), dict):
             raise CheckpointError(f"its 'ntksap' must be an object with shapes; got {shown(value)}")
         if value.get("schema") != _SCHEMA:
             raise CheckpointError(f"its 'ntksap' has schema {shown(value.get('schema'))}, known is {_SCHEMA}; upgrade")
         shapes = {name: shape_from_json(shape) for name, shape in value["shapes"].items()}
+        whole = value.get("whole", [])
+        if not isinstance(whole, list) or not all(isinstance(name, str) for name in whole):
+            raise CheckpointError(f"its 'ntksap' must have a list of names as 'whole'; got {shown(whole)}")
         found = value.get("provenance")
-        return cls(shapes, None if found is None else Provenance.from_json(found))
+        return cls(shapes, frozenset(whole), None if found is None else Provenance.from_json(found))
 
 
 class _Folder:
@@ -144,7 +158,8 @@ class _Folder:
     def read(self, name: str) -> Decoded:
         with naming(self._path):
             if name not in self._prefixes:
-                return Decoded(self._container.read(name), None)
+                tensor = self._container.read(name)
+                return Decoded(tensor, torch.ones_like(tensor, dtype=torch.bool) if name in self._notes.whole else None)
             value = bitmask_parts.decode(self._prefixes[name], self._layout, self._container)
             assert value.kept is not None
             stored = tuple(value.tensor.shape)
@@ -193,29 +208,34 @@ def _prefixes(parts: set[str], layout: str, shapes: Mapping[str, object]) -> dic
     return names
 
 
-def _planned(name: str, layout: str, value: Decoded) -> tuple[dict[str, Spec], int, tuple[int, ...] | None]:
-    # The parts of one tensor, how many of its values are stored, and its shape where it is pruned.
+def _planned(name: str, layout: str, value: Decoded) -> tuple[dict[str, Spec], int, tuple[int, ...] | None, bool]:
+    # The parts of one tensor, how many of its values are stored, its shape where it is pruned, whether it has a mask.
     dtype, shape = value.tensor.dtype, tuple(value.tensor.shape)
     if dtype not in _STORABLE:
         raise CheckpointError(f"{shown(name)} has dtype {dtype_name(dtype)}, which cannot be stored; convert it first")
-    if value.kept is None:
+    if value.kept is None or _is_whole(layout, value):
         if bitmask_parts.prefix_of(name, layout) is not None:
             raise CheckpointError(f"{shown(name)} would be taken for a part of a pruned tensor there; rename it")
-        return {name: Spec(dtype, shape)}, 0, None
+        return {name: Spec(dtype, shape)}, 0, None, value.kept is not None
     stored = _stored_shape(shape, layout)
     if layout == BITMASK_24 and (stored[-1] % 4 or not bitmask_parts.is_two_four(value.kept)):
         raise CheckpointError(
-            f"{shown(name)} {shape} does not keep exactly 2 of every 4 weights of a row; "
+            f"{shown(name)} {shape} does not keep exactly 2 of every 4 weights of a row, nor all; "
             f"write {BITMASK}, which holds any mask"
         )
     kept = int(value.kept.sum())
-    return bitmask_parts.part_specs(_prefix(name), layout, dtype, stored, kept), kept, shape
+    return bitmask_parts.part_specs(_prefix(name), layout, dtype, stored, kept), kept, shape, True
+
+
+def _is_whole(layout: str, value: Decoded) -> bool:
+    # 2:4 has no way to keep a whole layer, as one often does with the first and the last
+    return layout == BITMASK_24 and value.kept is not None and bool(value.kept.all())
 
 
 def _parts(source: Source, layout: str) -> Iterator[tuple[str, torch.Tensor]]:
     for name in source.names():
         value = source.read(name)
-        if value.kept is None:
+        if value.kept is None or _is_whole(layout, value):
             yield name, value.tensor
         else:
             stored = _stored_shape(tuple(value.tensor.shape), layout)
@@ -230,9 +250,18 @@ def _prefix(name: str) -> str:
     return name.removesuffix(".weight")
 
 
-def _config(
-    layout: str, sparsity: float, shapes: Mapping[str, tuple[int, ...]], provenance: Provenance | None
+def _noted(
+    shapes: Mapping[str, tuple[int, ...]], whole: Sequence[str], provenance: Provenance | None
 ) -> dict[str, Any]:
+    notes: dict[str, Any] = {"schema": _SCHEMA, "shapes": {name: list(shape) for name, shape in shapes.items()}}
+    if whole:
+        notes["whole"] = list(whole)
+    if provenance is not None:
+        notes["provenance"] = provenance.to_json()
+    return notes
+
+
+def _config(layout: str, sparsity: float, notes: Mapping[str, Any]) -> dict[str, Any]:
     sparsity_config = {
         "format": layout,
         "targets": None,
@@ -240,8 +269,5 @@ def _config(
         "global_sparsity": sparsity,  # of what is pruned
         "sparsity_structure": "2:4" if layout == BITMASK_24 else "unstructured",
     }
-    notes: dict[str, Any] = {"schema": _SCHEMA, "shapes": {name: list(shape) for name, shape in shapes.items()}}
-    if provenance is not None:
-        notes["provenance"] = provenance.to_json()
     quantization = {"version": _VERSION, "quant_method": "compressed-tensors", "sparsity_config": sparsity_config}
     return {"quantization_config": quantization, "ntksap": notes}

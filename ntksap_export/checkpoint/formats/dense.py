@@ -41,14 +41,14 @@ def pieces(path: Path) -> tuple[Path, ...]:
 
 
 @contextmanager
-def open_source(path: Path) -> Iterator[Source]:
-    """Open it; values are read when asked for.
+def open_source(path: Path, strip: bool = True) -> Iterator[Source]:
+    """Open it; values are read when asked for. For `strip`, see `FoldedSource`.
 
     Raises:
         CheckpointError: it is damaged, or its masks do not fit its weights.
     """
     with ExitStack() as opened:
-        yield FoldedSource(_Stored(path, opened), str(path))
+        yield FoldedSource(_Stored(path, opened), str(path), strip)
 
 
 class _Stored:

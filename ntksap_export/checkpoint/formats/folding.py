@@ -52,19 +52,20 @@ class FoldedSource:
 
     provenance: Provenance | None = None
 
-    def __init__(self, stored: Stored, where: str) -> None:
+    def __init__(self, stored: Stored, where: str, strip: bool = True) -> None:
         """Find out which tensors are weights and which are masks on them.
 
         Args:
             stored: the file's tensors.
             where: what to call the file in a message.
+            strip: take wrappers' prefixes away; False where it is known that the names are the tensors' own.
 
         Raises:
             CheckpointError: a mask has no weight or another shape than it, or one name stands for two tensors.
         """
         self._stored, self._where = stored, where
         with naming(where):
-            self._places = _places(stored)
+            self._places = _places(stored, strip)
 
     def names(self) -> tuple[str, ...]:
         """Without prefixes and masks, sorted."""
@@ -111,9 +112,9 @@ def common_prefix(names: Iterable[str]) -> str:
     return found
 
 
-def _places(stored: Stored) -> dict[str, _Place]:
+def _places(stored: Stored, strip: bool) -> dict[str, _Place]:
     names = sorted(stored.names())
-    prefix = common_prefix(names)
+    prefix = common_prefix(names) if strip else ""
     known = {name.removeprefix(prefix) for name in names}
     places: dict[str, _Place] = {}
     mask: str | None

@@ -47,6 +47,13 @@ def open_source(path: Path) -> Iterator[Source]:
         yield source
 
 
-def write(path: Path, source: Source, provenance: Provenance | None, *, encoding: str = "auto") -> None:
-    """Write it, each tensor in the encoding that takes the fewest bytes or in the one named."""
-    write_checkpoint(path, source, provenance, encoding)
+def write(
+    path: Path,
+    source: Source,
+    provenance: Provenance | None,
+    *,
+    encoding: str = "auto",
+    max_shard_bytes: int | None = None,
+) -> None:
+    """Write it, each tensor in the encoding that takes the fewest bytes or in the one named; see `write_checkpoint`."""
+    write_checkpoint(path, source, provenance, encoding, max_shard_bytes)

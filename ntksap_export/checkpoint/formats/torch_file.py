@@ -50,13 +50,13 @@ def matches(path: Path) -> bool:
 
 
 @contextmanager
-def open_source(path: Path) -> Iterator[Source]:
-    """Open it; nothing of the file is run.
+def open_source(path: Path, strip: bool = True) -> Iterator[Source]:
+    """Open it; nothing of the file is run. For `strip`, see `FoldedSource`.
 
     Raises:
         CheckpointError: it is broken, or holds something else than named tensors.
     """
-    yield FoldedSource(_Stored(path), f"weights '{path}'")
+    yield FoldedSource(_Stored(path), f"weights '{path}'", strip)
 
 
 class _Stored:

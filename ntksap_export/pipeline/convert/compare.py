@@ -26,8 +26,8 @@ def check_same(given: Source, written: Source, masks: bool, to: str) -> None:
         name = min(theirs ^ ours)
         side = "lacks" if name in ours else "has besides"
         raise CheckpointError(
-            f"as {to} it would be read with other names: it {side} {shown(name)}; nothing was replaced. If all begin "
-            "with a wrapper's prefix, take it away with --prefix; else choose another --to"
+            f"as {to} it would be read with other names: it {side} {shown(name)}; nothing was replaced. "
+            "Choose another --to"
         )
     for name in given.names():
         first, second = given.read(name), written.read(name)

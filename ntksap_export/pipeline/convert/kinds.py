@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from ntksap_export.graph import Weights, densify, graph_files, is_graph, open_we
 from ntksap_export.pipeline.convert.options import ConvertOptions
 
 GRAPH: Final = "onnx"
+WRAPPED: Final = ("safetensors", "torch")  # formats in which a prefix of all names is taken for a wrapper's
 Write = Callable[[Path, Source, Provenance | None, ConvertOptions], None]
 
 
@@ -29,15 +31,17 @@ class Target:
         format: what it is recognised as afterwards.
         keeps_masks: whether masks come back, or their zeros alone.
         write: path beside the output, source, provenance, options -> None.
+        reopen: opens what was written; takes no name for a wrapper's, as `convert` does with a file of others.
     """
 
     format: str
     keeps_masks: bool
     write: Write
+    reopen: Callable[[Path], AbstractContextManager[Source]]
 
 
 def _ours(path: Path, source: Source, provenance: Provenance | None, options: ConvertOptions) -> None:
-    ours.write(path, source, provenance, encoding=options.encoding)
+    ours.write(path, source, provenance, encoding=options.encoding, max_shard_bytes=options.max_shard_bytes)
 
 
 def _dense(path: Path, source: Source, provenance: Provenance | None, options: ConvertOptions) -> None:  # noqa: ARG001
@@ -61,12 +65,12 @@ def _npz(path: Path, source: Source, provenance: Provenance | None, options: Con
 
 
 TARGETS: Final[Mapping[str, Target]] = {
-    "ntksap": Target("ntksap", True, _ours),
-    "safetensors": Target("safetensors", False, _dense),
-    "torch": Target("torch", False, _torch),
-    "torch-prune": Target("torch", True, _torch_prune),
-    "compressed-tensors": Target("compressed-tensors", True, _compressed),
-    "npz": Target("npz", True, _npz),
+    "ntksap": Target("ntksap", True, _ours, ours.open_source),
+    "safetensors": Target("safetensors", False, _dense, partial(dense.open_source, strip=False)),
+    "torch": Target("torch", False, _torch, partial(torch_file.open_source, strip=False)),
+    "torch-prune": Target("torch", True, _torch_prune, partial(torch_file.open_source, strip=False)),
+    "compressed-tensors": Target("compressed-tensors", True, _compressed, compressed_tensors.open_source),
+    "npz": Target("npz", True, _npz, npz.open_source),
 }
 
 

@@ -6,19 +6,21 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ntksap_export import atomic
 from ntksap_export.checkpoint.digest import digest
 from ntksap_export.checkpoint.formats import recognise
+from ntksap_export.checkpoint.formats.folding import common_prefix
 from ntksap_export.checkpoint.provenance import library_versions
+from ntksap_export.checkpoint.shards import index_of, to_remove
 from ntksap_export.errors import OS_ERROR_EXIT_CODE, CheckpointError, NtksapError
 from ntksap_export.graph import SPARSE_WARNING
 from ntksap_export.pipeline.convert.changes import Counted, changed
 from ntksap_export.pipeline.convert.compare import check_same
-from ntksap_export.pipeline.convert.kinds import GRAPH, REWRITES, kind_of, open_kind, pieces, target_of
+from ntksap_export.pipeline.convert.kinds import GRAPH, REWRITES, WRAPPED, Target, kind_of, open_kind, pieces, target_of
 from ntksap_export.pipeline.convert.masks import mask_digest, open_masks
 from ntksap_export.pipeline.convert.options import ConvertOptions
 from ntksap_export.pipeline.convert.plan import Job
@@ -30,7 +32,7 @@ class Outcome:
     """How one conversion ended.
 
     Attributes:
-        job: which.
+        job: which; where it became several files, its output is their index.
         status: converted, unchanged (it was done before, of the same content) or failed.
         bytes_in: of the source's files; None where it failed.
         bytes_out: of the output's files; None where it failed.
@@ -69,6 +71,7 @@ class Outcome:
             "ratio": None if self.ratio is None else round(self.ratio, 4),
             "sparsity": self.sparsity,
             "sha256": self.sha256,
+            "notes": list(self.notes),
             "error": self.error,
         }
 
@@ -111,6 +114,7 @@ def convert_one(job: Job, options: ConvertOptions) -> Outcome:
         known = (old.source, dict(old.options), old.version) == (source_digest, wanted, version)
         if known and (old.checked or not options.check) and (there := output_files(job.output, old)) is not None:
             size = sum(file.stat().st_size for file in there)
+            job = replace(job, output=_opened(there, job.output))
             return Outcome(job, "unchanged", bytes_in, size, old.sparsity, old.output)
     with _beside(job.output) as staged:
         graph = job.to in REWRITES and kind == GRAPH
@@ -121,6 +125,7 @@ def convert_one(job: Job, options: ConvertOptions) -> Outcome:
     done = Record(source_digest, wanted, version, _names(written, job.output), digest(written), options.check, sparsity)
     write_record(job.output, done)
     size = sum(file.stat().st_size for file in written)
+    job = replace(job, output=_opened(written, job.output))
     return Outcome(job, "converted", bytes_in, size, sparsity, done.output, notes=notes)
 
 
@@ -153,9 +158,18 @@ def _write(job: Job, kind: str, options: ConvertOptions, staged: Path) -> tuple[
             found = kind_of(openable)
             if found != target.format:
                 raise CheckpointError(f"what was written for {job.output} is read as {found}; please report this")
-            with open_kind(openable, found) as again:
+            with target.reopen(openable) as again:
                 check_same(counted, again, target.keeps_masks, job.to)
-        return counted.sparsity, ()
+        return counted.sparsity, _warnings(job, target, counted)
+
+
+def _warnings(job: Job, target: Target, written: Counted) -> tuple[str, ...]:
+    notes = []
+    if written.sparsity is not None and not target.keeps_masks:
+        notes.append(f"{job.output}: {job.to} has no place for masks; only their zeros are left")
+    if target.format in WRAPPED and (prefix := common_prefix(written.names())):
+        notes.append(f"{job.output}: all names begin with '{prefix}', which ntksap takes for a wrapper's when it reads")
+    return tuple(notes)
 
 
 def _openable(staged: Path) -> Path:
@@ -163,8 +177,18 @@ def _openable(staged: Path) -> Path:
     return staged if staged.exists() else next(iter(sorted(staged.parent.glob("*.index.json"))), staged)
 
 
+def _opened(files: Sequence[Path], output: Path) -> Path:
+    """The one of the output's files that is opened: the output itself, or its index."""
+    index = index_of(output)
+    return index if index in files else output
+
+
 def _put(staged: Path, output: Path) -> tuple[Path, ...]:
-    """Move what lies beside into its place, the file that is opened last; gives the output's files."""
+    """Move what lies beside into its place, the file that is opened last; gives the output's files.
+
+    What it replaces goes after that: of several files, those that the index at hand binds; of one, the file.
+    """
+    before = () if staged.is_dir() else (*to_remove(output), output)
     parts = sorted(staged.parent.iterdir(), key=lambda path: path.name in (staged.name, _openable(staged).name))
     for part in parts:
         if part.is_dir() and output.is_dir():
@@ -176,6 +200,9 @@ def _put(staged: Path, output: Path) -> tuple[Path, ...]:
         names = sorted(file.relative_to(part) for file in part.rglob("*") if file.is_file()) if part.is_dir() else []
         atomic.replace(part, final)
         written += [final / name for name in names] or [final]
+    for path in before:
+        if path not in written:
+            path.unlink(missing_ok=True)
     return tuple(written)
 
 

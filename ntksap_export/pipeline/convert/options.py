@@ -52,6 +52,7 @@ class ConvertOptions:
         threshold: floating tensors of two or more axes get a mask that prunes |w| < threshold; a NaN stays.
         prefix: what goes from the beginning of every name.
         sparse_24: for `compressed-tensors`: the 2:4 layout.
+        max_shard_bytes: for `ntksap`: begin another file before one grows beyond this; None never does.
         check: read what was written and compare every bit before it takes its place.
     """
 
@@ -63,6 +64,7 @@ class ConvertOptions:
     prefix: str = ""
     sparse_24: bool = False
     check: bool = True
+    max_shard_bytes: int | None = None
 
     def __post_init__(self) -> None:
         """Check each on its own.
@@ -84,6 +86,8 @@ class ConvertOptions:
         """
         if self.encoding != "auto" and to != "ntksap":
             raise ConfigError(f"--encoding belongs to --to ntksap; got --to {to}")
+        if self.max_shard_bytes is not None and to != "ntksap":
+            raise ConfigError(f"--max-shard-size belongs to --to ntksap; got --to {to}")
         if self.sparse_24 and to != "compressed-tensors":
             raise ConfigError(f"--sparse-24 belongs to --to compressed-tensors; got --to {to}")
         changed = [flag for flag, value in self._changes().items() if value]
@@ -108,6 +112,7 @@ class ConvertOptions:
             "threshold": None if self.threshold is None else self.threshold.hex(),
             "prefix": self.prefix,
             "sparse_24": self.sparse_24,
+            "max_shard_bytes": self.max_shard_bytes,
         }
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ntksap_export.atomic import check_replaceable
 from ntksap_export.checkpoint.formats import format_of
 from ntksap_export.checkpoint.formats.files import is_index, is_mask_file, read_index
+from ntksap_export.checkpoint.shards import INDEX_SUFFIX, index_of, to_remove
 from ntksap_export.errors import CheckpointError, ConfigError
 from ntksap_export.pipeline.convert.kinds import GRAPH, REWRITES, kind_of, pieces, target_of
 from ntksap_export.pipeline.convert.options import MEANINGS, SUFFIXES, ConvertOptions
@@ -42,8 +45,9 @@ def plan(sources: Sequence[Path], target: str, options: ConvertOptions) -> list[
         options: `to` decides, or the target's suffix.
 
     Raises:
-        ConfigError: no format, two outputs of one name, an output that is a source, a flag of another format.
-        CheckpointError: a directory without a checkpoint.
+        ConfigError: no format, two outputs of one name, an output that is a source or a device, a flag of another
+            format.
+        CheckpointError: a directory without a checkpoint, or an output beside another program's index of it.
     """
     found = [inner for source in sources for inner in _expanded(source)]
     path = Path(target)
@@ -98,6 +102,9 @@ def _single(source: Path, target: Path, slash: bool, options: ConvertOptions) ->
         to = options.to or "ntksap"
         itself = not slash and SUFFIXES[to] == "" and _is_replaceable(target, to)
         return to, target if itself else target / _name(source, to)
+    if target.name.endswith(INDEX_SUFFIX):
+        checkpoint = target.name.removesuffix(INDEX_SUFFIX)
+        raise ConfigError(f"'{target}' is the name of an index; name the checkpoint, '{checkpoint}'")
     meanings = MEANINGS.get(target.suffix)
     to = options.to or (meanings[0] if meanings else "")
     if not to:
@@ -128,14 +135,19 @@ def _check_outputs(jobs: Sequence[Job]) -> None:
         other = taken.setdefault(job.output, job.source)
         if other is not job.source:
             raise ConfigError(f"'{other}' and '{job.source}' would both be '{job.output}'; convert them apart")
+        try:
+            check_replaceable(job.output)
+        except OSError as error:
+            raise ConfigError(f"'{job.output}': {error.strerror}; name another TARGET") from error
+        to_remove(job.output)
 
 
 def _check_apart(job: Job, sources: Sequence[Path]) -> None:
     """Refuse an output that is one of the sources, lies in one, or holds one; links are followed."""
-    output = job.output.resolve()
+    output = _real(job.output)
     for source in sources:
-        real = source.resolve()
-        if output == real:
+        real = _real(source)
+        if real in (output, _real(index_of(job.output))):
             raise ConfigError(f"'{job.output}' is a source too and would be overwritten; name another TARGET")
         if source.is_dir() and output.is_relative_to(real):
             raise ConfigError(f"'{job.output}' lies in the source '{source}'; name a TARGET outside of it")
@@ -148,6 +160,10 @@ def _check_apart(job: Job, sources: Sequence[Path]) -> None:
             for piece in _pieces(source):
                 if piece.exists() and piece.samefile(job.output):
                     raise ConfigError(f"'{job.output}' is the file '{piece}' of a source; name another TARGET")
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises where links lead in a circle
 
 
 def _pieces(source: Path) -> tuple[Path, ...]:

@@ -33,6 +33,8 @@ def inspect_path(path: Path) -> dict[str, Any]:
         RunDirectoryError: a directory that is no run.
         ExportError: a broken graph.
     """
+    if path.is_dir() and not (path / "config.json").exists() and format_of(path) is None:
+        raise CheckpointError(f"'{path}' is neither the directory of a run nor a checkpoint; name a file in it")
     if path.is_dir() and (_is_run(path) or format_of(path) is None):
         return {"kind": "run directory", **summary(path)}
     if path.suffix == ".json" and path.is_file() and format_of(path) is None:

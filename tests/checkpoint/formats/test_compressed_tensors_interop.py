@@ -64,6 +64,7 @@ def test_it_reads_our_bitmask(tmp_path: Path, compressors: Any, dtype: torch.dty
 def test_it_reads_our_two_four(tmp_path: Path, compressors: Any) -> None:
     values = {"fc.weight": two_four((6, 16)), "conv.weight": two_four((4, 8, 1, 1)), "fc.bias": pruned((6,), 1.0)}
     values["fc.bias"] = Decoded(values["fc.bias"].tensor, None)
+    values["first.weight"] = Decoded(torch.arange(6.0).reshape(2, 3), torch.ones(2, 3, dtype=torch.bool))
     folder.write(tmp_path / "out", MemorySource(values), None, two_four=True)
 
     found = dict(compressors["sparse-24-bitmask"].decompress(str(tmp_path / "out")))
