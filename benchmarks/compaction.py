@@ -190,13 +190,8 @@ def main() -> None:
                     if case.model != "resnet50":
                         settle_(model, mask, state, images)
                     named = {"model": case.model, "state": state, "method": method, "sparsity": sparsity}
-                    rows.append(
-                        {
-                            **named,
-                            "rounds": case.rounds[method],
-                            **measure(case, model, mask, options.runs, options.clock),
-                        }
-                    )
+                    found = measure(case, model, mask, options.runs, options.clock)
+                    rows.append({**named, "rounds": case.rounds[method], **found})
                     print(line(rows[-1]), rows[-1]["passed"], flush=True)
         save(
             "compaction",
