@@ -13,7 +13,7 @@ import traceback
 import typer
 
 from ntksap_export.cli import options
-from ntksap_export.cli.commands import chain, convert, export, inspect, listing, profile, prune, report, train
+from ntksap_export.cli.commands import chain, convert, export, inspect, listing, optimize, profile, prune, report, train
 from ntksap_export.errors import (
     BUG_EXIT_CODE,
     INTERRUPTED_EXIT_CODE,
@@ -38,6 +38,7 @@ app.command("prune-train-export")(chain.prune_train_export)
 app.command("prune")(prune.prune)
 app.command("train")(train.train)
 app.command("export")(export.export)
+app.command("optimize")(optimize.optimize)
 app.command("profile")(profile.profile)
 app.command("report")(report.report)
 app.command("convert")(convert.convert)

@@ -134,6 +134,10 @@ FLAGS: dict[str, Flag] = {
     "max_drop": Flag(float, "Points of top-1 accuracy that int8 or fp16 may lose. Default: 1", panel="Export"),
     "calibration": Flag(str, "percentile, entropy or minmax. Default: percentile", panel="Export"),
     "calibration_images": Flag(int, "Training images to calibrate on, at least 32. Default: 128", panel="Export"),
+    "passes": Flag(
+        str, "Graph passes: a,b in place of the usual list, -c out of it, or none. Default: `ntksap list passes`", str,
+        "Export",
+    ),
     "profile_batch": Flag(str, "Batches to measure. Default: 1,8", int, "Profile"),
     "profile_threads": Flag(str, "Threads to measure with. Default: all CPUs", int, "Profile"),
     "profile_backend": Flag(
@@ -158,7 +162,7 @@ TRAIN = (
     "compile", "checkpoint_minutes", "keep_checkpoints", "tensorboard",
 )  # fmt: skip
 EXPORT = (
-    "opset", "atol", "rtol",
+    "opset", "atol", "rtol", "passes",
     "fp16", "fp16_io", "int8", "int8_keep", "int8_range", "max_drop", "calibration", "calibration_images",
     "dynamic_size", "external_data", "normalize", "input", "sparse_initializers",
 )  # fmt: skip

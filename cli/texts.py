@@ -217,5 +217,21 @@ def plain(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+def optimized_text(result: dict[str, Any]) -> str:
+    """What `ntksap optimize` did."""
+    sizes = " -> ".join(f"{size / 1e6:.2f} MB" for size in result["bytes"])
+    nodes = " -> ".join(map(str, result["nodes"]))
+    lines = [f"{result['source']} -> {result['target']}: {sizes}, {nodes} nodes"]
+    lines += [f"  {line}" for line in result["passes"]]
+    if checks := result["checks"]:
+        worst = max(checks, key=lambda item: float(item["max_abs"]))
+        lines.append(
+            f"  the same to {worst['max_abs']:.2g} (largest output {worst['scale']:.3g}) in onnxruntime, on noise"
+        )
+    else:
+        lines.append("  not compared")
+    return "\n".join(lines)
+
+
 def _epochs(count: int) -> str:
     return f"{count} epoch" if count == 1 else f"{count} epochs"

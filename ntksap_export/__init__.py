@@ -47,6 +47,7 @@ _PUBLIC = {
     "Limits": "ntksap_export.runtime.parity:Limits",
     "verify": "ntksap_export.runtime.verify:verify",
     "measure_latency": "ntksap_export.profiling.measure:measure_latency",
+    "optimize_file": "ntksap_export.pipeline.optimizing:optimize_file",
     "run_road": "ntksap_export.pipeline:run_road",
     "run_stage": "ntksap_export.pipeline:run_stage",
     "make_config": "ntksap_export.config:make_config",

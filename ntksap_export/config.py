@@ -28,7 +28,7 @@ TRAIN_KEYS = (
     "cutout", "crop_scale", "crop_ratio", "repeats",
 )  # fmt: skip
 EXPORT_KEYS = (
-    "opset", "atol", "rtol",
+    "opset", "atol", "rtol", "passes",
     "fp16", "fp16_io", "int8", "int8_keep", "int8_range", "max_drop", "calibration", "calibration_images",
     "dynamic_size", "external_data", "normalize", "input", "sparse_initializers",
 )  # fmt: skip
@@ -134,6 +134,7 @@ class RunConfig(BaseModel):
     sparse_initializers: bool = False
     atol: float = Field(1e-5, gt=0)
     rtol: float = Field(1e-4, gt=0)
+    passes: tuple[str, ...] = ()  # as `--passes` has them; none is the usual list
 
     fp16: bool = False
     fp16_io: Literal["float32", "float16"] = "float32"

@@ -1,4 +1,4 @@
-"""`ntksap list models|methods|data|recipes`."""
+"""`ntksap list models|methods|data|recipes|passes`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import typer
 from ntksap_export.cli.options import Json
 
 What = Annotated[
-    Literal["models", "methods", "data", "recipes"], typer.Argument(help="models, methods, data or recipes")
+    Literal["models", "methods", "data", "recipes", "passes"],
+    typer.Argument(help="models, methods, data, recipes or passes"),
 ]
 
 
 def list_(what: What, json: Json = False) -> None:
-    """List what can be named: models, methods, kinds of data, recipes."""
+    """List what can be named: models, methods, kinds of data, recipes, graph passes."""
     from ntksap_export.cli import console, texts
 
     if what == "recipes":
@@ -65,9 +66,15 @@ def _data() -> list[tuple[str, str]]:
     return list(describe_sources())
 
 
+def _passes() -> list[tuple[str, str]]:
+    from ntksap_export.graph import PASSES, pass_summary
+
+    return [(name, pass_summary(name)) for name in PASSES]
+
+
 _FOREIGN = (
     ("torchvision:NAME", "a classifier of torchvision, with its own initialization; needs the extra `vision`"),
     ("timm:NAME", "a classifier of timm, with its own initialization; needs the extra `timm`"),
     ("package.module:factory", "your own: called with num_classes if it takes it, returns an nn.Module"),
 )
-_ROWS = {"models": _models, "methods": _methods, "data": _data}
+_ROWS = {"models": _models, "methods": _methods, "data": _data, "passes": _passes}

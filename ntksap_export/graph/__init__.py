@@ -5,7 +5,7 @@ from ntksap_export.graph.files import files_of, move_graph, remove_graph, remove
 from ntksap_export.graph.input_form import Normalized, pixels_taken, take_pixels
 from ntksap_export.graph.intermediates import Step, exposed, steps
 from ntksap_export.graph.model import INPUT_NAME, OUTPUT_NAME, Graph
-from ntksap_export.graph.passes import PASSES, optimize
+from ntksap_export.graph.passes import PASSES, PassLog, optimize, pass_summary, select_passes
 from ntksap_export.graph.preprocessing import Preprocessing, described, read_classes, read_preprocessing
 from ntksap_export.graph.twin import dense_twin, weight_sparsity
 from ntksap_export.graph.weights import (
@@ -26,6 +26,7 @@ __all__ = [
     "SPARSE_WARNING",
     "Graph",
     "Normalized",
+    "PassLog",
     "Preprocessing",
     "Step",
     "Weights",
@@ -42,11 +43,13 @@ __all__ = [
     "move_graph",
     "open_weights",
     "optimize",
+    "pass_summary",
     "pixels_taken",
     "read_classes",
     "read_preprocessing",
     "remove_graph",
     "remove_old_data",
+    "select_passes",
     "sparsify",
     "steps",
     "take_pixels",

@@ -20,7 +20,7 @@ from ntksap_export.config import RunConfig, make_config
 from ntksap_export.errors import CheckpointError, ConfigError, ExportError, RunDirectoryError
 from ntksap_export.graph import Graph, Preprocessing, files_of, remove_graph
 from ntksap_export.masks import Mask
-from ntksap_export.pipeline.exporting import graph_of, write_graph
+from ntksap_export.pipeline.exporting import graph_of, pass_lines, passes_json, write_graph
 from ntksap_export.pipeline.graph_input import as_taken, behind_input, check_normalizes, normalizes
 from ntksap_export.pipeline.run_dir import read_json_file
 from ntksap_export.progress import Progress
@@ -68,14 +68,14 @@ def export_any(
     config = subject.config
     told = _preprocessing(config)
     check_normalizes(config, told)
-    graph, log = graph_of(config, subject.model, subject.mask, _noise(config, 1), told, None)
+    graph, said, log = graph_of(config, subject.model, subject.mask, _noise(config, 1), told, None)
     rejected = out.with_name(f"{out.stem}.rejected.onnx")
     notes = write_graph(config, graph, rejected)
-    for line in (*log, *notes):
+    for line in (*said, *pass_lines(log), *notes):
         progress.say(f"  {line}")
     parity = _compared(subject, graph, rejected, told)
     write_json(
-        out.with_name(f"{out.stem}.parity.json"), {**parity.to_json(), "passes": list(log), "opset": config.opset}
+        out.with_name(f"{out.stem}.parity.json"), {**parity.to_json(), **passes_json(log), "opset": config.opset}
     )
     if not parity.passed:
         raise ExportError(f"{parity.complaint()}; see {rejected}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -12,7 +13,17 @@ from torch import nn
 from ntksap_export.atomic import write_json
 from ntksap_export.config import RunConfig
 from ntksap_export.errors import ExportError
-from ntksap_export.graph import SPARSE_WARNING, Graph, Preprocessing, move_graph, optimize, remove_graph, sparsify
+from ntksap_export.graph import (
+    SPARSE_WARNING,
+    Graph,
+    PassLog,
+    Preprocessing,
+    move_graph,
+    optimize,
+    remove_graph,
+    select_passes,
+    sparsify,
+)
 from ntksap_export.graph import export as export_graph
 from ntksap_export.masks import Mask
 from ntksap_export.pipeline.context import Context
@@ -30,6 +41,14 @@ from ntksap_export.runtime.session import Images
 from ntksap_export.runtime.verify import verify
 
 
+class Made(NamedTuple):
+    """A graph, a line for each thing that was done to its input, and what each pass did."""
+
+    graph: Graph
+    said: tuple[str, ...]
+    log: tuple[PassLog, ...]
+
+
 def run_export(context: Context) -> tuple[str, ...]:
     """Export the trained model and compare it with torch; writes model.onnx, parity.json and both folders of samples.
 
@@ -38,14 +57,12 @@ def run_export(context: Context) -> tuple[str, ...]:
     """
     config, run = context.config, context.run
     model, mask = context.trained()
-    graph, log = made_graph(context, model, mask)
+    graph, said, log = made_graph(context, model, mask)
     staged = run.workspace / "model.onnx"
-    for line in (*log, *write_graph(config, graph, staged)):
+    for line in (*said, *pass_lines(log), *write_graph(config, graph, staged)):
         context.progress.say(f"  {line}")
-    images, reference = (
-        graph_images(context, max(BATCHES)).numpy(),
-        behind_input(config, model, preprocessing_of(context)),
-    )
+    images = graph_images(context, max(BATCHES)).numpy()
+    reference = behind_input(config, model, preprocessing_of(context))
     parity = _verified(context, reference, graph, staged, images)
     if parity.vacuous:
         context.progress.say("  warning: the model answers every image alike, so that agreement proves little")
@@ -53,7 +70,7 @@ def run_export(context: Context) -> tuple[str, ...]:
     run.file("rejected_parity.json").unlink(missing_ok=True)
     samples = write_samples(run.path, reference, graph, images)
     files = move_graph(staged, run.file("model.onnx"))
-    stored = {**parity.to_json(), "passes": list(log), "opset": config.opset}
+    stored = {**parity.to_json(), **passes_json(log), "input": list(said), "opset": config.opset}
     write_json(run.file("parity.json"), stored)
     smaller = run_precisions(context, reference, graph, images)
     write_json(run.file("parity.json"), {**stored, "precisions": smaller.entries})
@@ -62,8 +79,18 @@ def run_export(context: Context) -> tuple[str, ...]:
     return (*(file.name for file in files), "parity.json", *samples, *smaller.files)
 
 
-def made_graph(context: Context, model: nn.Module, mask: Mask | None) -> tuple[Graph, tuple[str, ...]]:
-    """The graph of a model of the run, and a line for each thing that was done to it."""
+def passes_json(log: Sequence[PassLog]) -> dict[str, Any]:
+    """What the passes did, for parity.json: a line of each, and all of it."""
+    return {"passes": [str(entry) for entry in log], "pass_log": [entry.to_json() for entry in log]}
+
+
+def pass_lines(log: Sequence[PassLog]) -> tuple[str, ...]:
+    """What the passes did, for people."""
+    return tuple(line for entry in log for line in entry.lines())
+
+
+def made_graph(context: Context, model: nn.Module, mask: Mask | None) -> Made:
+    """The graph of a model of the run."""
     classes = context.run.read_json("config.json")["classes"]
     return graph_of(context.config, model, mask, normalized_images(context, 1), preprocessing_of(context), classes)
 
@@ -75,8 +102,8 @@ def graph_of(
     sample: torch.Tensor,
     told: Preprocessing | None,
     classes: Sequence[str] | None,
-) -> tuple[Graph, tuple[str, ...]]:
-    """The graph of a model as the settings have it, and a line for each thing that was done to it.
+) -> Made:
+    """The graph of a model as the settings have it, what was done to its input, and what the passes did.
 
     Args:
         config: the settings of the export.
@@ -88,8 +115,8 @@ def graph_of(
     """
     graph = export_graph(model, sample, opset=config.opset, mask=mask, dynamic_size=config.dynamic_size)
     graph, said = with_input(config, graph, told, classes)
-    graph, log = optimize(graph)
-    return graph, (*said, *log)
+    graph, log = optimize(graph, select_passes(config.passes))
+    return Made(graph, said, log)
 
 
 def write_graph(config: RunConfig, graph: Graph, path: Path) -> tuple[str, ...]:

@@ -83,6 +83,15 @@ def graph_images(context: Context, count: int) -> torch.Tensor:
     return as_taken(context.config, _read(context, count, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
 
 
+def taken_of_normalized(context: Context, images: torch.Tensor) -> torch.Tensor:
+    """Normalized images (N, 3, S, S) as the run's graph takes them."""
+    if not normalizes(context.config):
+        return images
+    told = preprocessing_of(context)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (told.mean, told.std))
+    return as_taken(context.config, (images * std + mean).clamp(0, 1))
+
+
 def as_taken(config: RunConfig, pixels: torch.Tensor) -> torch.Tensor:
     """Pixels (N, 3, H, W) in [0, 1] as a graph that normalizes takes them."""
     if config.input != "uint8":

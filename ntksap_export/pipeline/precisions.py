@@ -16,6 +16,7 @@ from ntksap_export.errors import DataError
 from ntksap_export.graph import Graph
 from ntksap_export.graph.precision import named
 from ntksap_export.pipeline.context import Context
+from ntksap_export.pipeline.graph_input import taken_of_normalized
 from ntksap_export.pipeline.int8 import make_int8
 from ntksap_export.runtime.accuracy import Judged, answers, judge
 from ntksap_export.runtime.half import check_activations, to_fp16
@@ -55,7 +56,7 @@ class Bench:
                 f"there are {len(images)} training images, --calibration-images asks for {config.calibration_images}; "
                 "give more data or a smaller number"
             )
-        return tuple(part.numpy() for part in torch.split(images, self._batch))
+        return tuple(part.numpy() for part in torch.split(taken_of_normalized(self.context, images), self._batch))
 
     @cached_property
     def before(self) -> Logits:
@@ -86,7 +87,7 @@ class Bench:
     def _validation(self) -> Iterator[Images]:
         data = self.context.data()
         for images, _ in Loader(data.val, data.spec, self._batch, train=False, seed=0):
-            yield images.numpy()
+            yield taken_of_normalized(self.context, images).numpy()
 
 
 @dataclass(frozen=True, slots=True)

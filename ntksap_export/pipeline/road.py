@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ntksap_export.config import RunConfig, make_config
 from ntksap_export.errors import RunDirectoryError
+from ntksap_export.graph import select_passes
 from ntksap_export.pipeline.choose import choose_mask, find_goals
 from ntksap_export.pipeline.context import Context, check_network
 from ntksap_export.pipeline.ranks import all_or_none, check_alone
@@ -65,6 +66,7 @@ def _ready(
     config: RunConfig, out: Path, stages: Sequence[str], overwrite: bool, progress: Progress | None, command: str
 ) -> Context:
     """Everything that can be found wrong before something is written."""
+    select_passes(config.passes)  # a wrong name is found before anything is written
     config, look = resolve(config)
     run = RunDir(out)
     if is_main():
@@ -120,6 +122,7 @@ def _taken_up(
         raise RunDirectoryError(f"no such directory '{out}'; run `ntksap prune MODEL --out {out}` first")
     stored = {key.replace("-", "_"): value for key, value in run.stored_config().items()}
     config = make_config({**stored, **changes})
+    select_passes(config.passes)
     if is_main():
         run.check(config, (stage,), overwrite)
     context = Context(config, run, progress or Silent(), _data_name(run), command)

@@ -67,7 +67,7 @@ def run_profile(context: Context) -> tuple[str, ...]:
     run.workspace.mkdir(parents=True, exist_ok=True)
     twin_path = run.workspace / "dense.onnx"
     channels = run.file(CHANNELS) if context.channel_plan() is not None else None
-    _dense_graph(context, graph, removed=channels is not None).save(twin_path)
+    _dense_graph(context, graph, removed=channels is not None or _is_compacted(context, graph)).save(twin_path)
     checkpoint = run.file("model.safetensors")
     variants = (
         Variant("sparse", graph_path, context.model_arguments, checkpoint, context.shape, channels),
@@ -90,6 +90,12 @@ def run_profile(context: Context) -> tuple[str, ...]:
     )
     write_json(run.file("profile.json"), profile_json(cells, _file_sizes(run.path)))
     return ("profile.json",)
+
+
+def _is_compacted(context: Context, graph: Graph) -> bool:
+    """Whether a pass of the export removed channels: a weight is gone, or smaller than its mask."""
+    shapes = {name: values.shape for name, values in graph.weights()}
+    return any(shapes.get(name) != tuple(kept.shape) for name, kept in context.mask().items())
 
 
 def _dense_graph(context: Context, graph: Graph, removed: bool) -> Graph:

@@ -383,9 +383,10 @@ def test_profile_of_a_run_measures_torch_too(ntksap: Call, finished_run: Path) -
     assert all(cell["memory"]["run_peak_rss_bytes"] > cell["memory"]["baseline_rss_bytes"] > 0 for cell in measured)
 
 
-@pytest.mark.parametrize("what", ["models", "methods", "data"])
+@pytest.mark.parametrize("what", ["models", "methods", "data", "passes"])
 def test_list(ntksap: Call, what: str) -> None:
-    expected = {"models": "resnet50", "methods": "needs no data", "data": "train/CLASS"}[what]
+    said = {"models": "resnet50", "methods": "needs no data", "data": "train/CLASS", "passes": "drop_dead_channels"}
+    expected = said[what]
 
     assert expected in ntksap("list", what)[1]
 
@@ -411,6 +412,7 @@ def test_defaults_in_the_help_are_those_of_the_configuration() -> None:
         ["prune-train-export", "--help"],
         ["inspect", "--help"],
         ["convert", "--help"],
+        ["optimize", "--help"],
         ["--version"],
         ["list", "models"],
         ["list", "recipes"],

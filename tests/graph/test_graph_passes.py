@@ -5,8 +5,10 @@ import onnx
 import onnxruntime
 import pytest
 
-from ntksap_export.graph import PASSES, Graph, optimize
+from ntksap_export.errors import ConfigError, ExportError
+from ntksap_export.graph import PASSES, Graph, PassLog, optimize, select_passes
 from ntksap_export.graph.passes import flush_subnormals, strip_metadata
+from ntksap_export.graph.passes.outcome import Left, Outcome
 
 from .conftest import Case
 from .graph_cases import BRANCHES, TINY, initializer, parse
@@ -30,7 +32,7 @@ def test_every_pass_keeps_outputs_zeros_and_its_argument(case: Case, name: str) 
 
     assert before == case.graph.to_bytes()
     assert case.graph.parameters == graph.parameters
-    assert [name] == [line.partition(": ")[0] for line in log]
+    assert [name] == [entry.name for entry in log]
     np.testing.assert_allclose(_outputs(graph, images), _outputs(case.graph, images), atol=1e-6, rtol=1e-6)
     after = dict(graph.weights())
     assert all(np.array_equal(values == 0, after[key] == 0) for key, values in case.graph.weights())
@@ -44,7 +46,10 @@ def test_optimize_runs_the_passes_in_order_on_a_copy() -> None:
 
     optimized, log = optimize(graph)
 
-    assert ("flush_subnormals: 1 subnormal values set to zero", "strip_metadata: 1 notes removed") == log
+    said = {entry.name: entry.outcome.said for entry in log}
+    assert list(PASSES) == list(said)
+    assert "1 subnormal values set to zero, 0 negative zeros of weights made positive" == said["flush_subnormals"]
+    assert "1 notes removed" == said["strip_metadata"]
     assert [0, 1] == initializer(optimized.proto, "b").tolist()
     assert "" == optimized.proto.doc_string
     assert before == graph.to_bytes()
@@ -54,7 +59,7 @@ def test_optimize_twice_changes_nothing_more(optimized: Graph) -> None:
     again, log = optimize(optimized)
 
     assert optimized.to_bytes() == again.to_bytes()
-    assert ("flush_subnormals: 0 subnormal values set to zero", "strip_metadata: 0 notes removed") == log
+    assert [()] * len(PASSES) == [entry.outcome.changed for entry in log]
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -67,10 +72,11 @@ def test_flush_subnormals_writes_zeros_and_keeps_the_rest(kind: str) -> None:
     expected = values.copy()
     expected[:3] = 0
 
-    said = flush_subnormals.apply_(proto)
+    outcome = flush_subnormals.apply_(proto)
 
     actual = initializer(proto, "b")
-    assert "3 subnormal values set to zero" == said
+    assert ({"what": "b", "subnormals": 3, "negative_zeros": 0},) == outcome.changed
+    assert "3 subnormal values set to zero, 0 negative zeros of weights made positive" == outcome.said
     assert TYPES[kind] == actual.dtype
     assert expected.tobytes() == actual.tobytes()
     assert [[1, 0], [-1, 2], [0, 3]] == initializer(proto, "w").tolist()
@@ -81,9 +87,10 @@ def test_flush_subnormals_counts_over_all_initializers() -> None:
     weight[1, 1] = 2
     proto = parse(w=weight, b=np.array([-1e-39, 1e-37], np.float32))
 
-    said = flush_subnormals.apply_(proto)
+    outcome = flush_subnormals.apply_(proto)
 
-    assert "6 subnormal values set to zero" == said
+    assert [("w", 5), ("b", 1)] == [(row["what"], row["subnormals"]) for row in outcome.changed]
+    assert outcome.said.startswith("6 subnormal values set to zero")
     assert [[0, 0], [0, 2], [0, 0]] == initializer(proto, "w").tolist()
     assert [np.float32(0), np.float32(1e-37)] == initializer(proto, "b").tolist()
 
@@ -92,10 +99,116 @@ def test_flush_subnormals_leaves_integers_and_a_clean_graph_alone() -> None:
     proto = parse(TINY.replace("float[2] b = {0, 1}", "int64[2] b = {0, 1}, float scalar = {2}, float[0] none = {}"))
     before = proto.SerializeToString(deterministic=True)
 
-    said = flush_subnormals.apply_(proto)
+    outcome = flush_subnormals.apply_(proto)
 
-    assert "0 subnormal values set to zero" == said
+    assert () == outcome.changed
     assert before == proto.SerializeToString(deterministic=True)
+
+
+def test_flush_subnormals_makes_negative_zeros_of_factors_positive_and_no_others() -> None:
+    minus = np.array([[-0.0, 1], [-2, 0], [-0.0, -0.0]], np.float32)
+    proto = parse(w=minus, b=np.array([-0.0, 1], np.float32))
+
+    outcome = flush_subnormals.apply_(proto)
+
+    assert ({"what": "w", "subnormals": 0, "negative_zeros": 3},) == outcome.changed
+    assert not np.signbit(initializer(proto, "w")[minus == 0]).any()
+    assert [[0, 1], [-2, 0], [0, 0]] == initializer(proto, "w").tolist()
+    assert np.signbit(initializer(proto, "b")[0])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("product = MatMul(flat, w)", "product = MatMul(flat, w) other = Reciprocal(w)"),
+        ("(float[batch, 2] logits)", "(float[batch, 2] logits, float[3, 2] w)"),
+        ("product = MatMul(flat, w)", "product = own.MatMul(flat, w)"),
+    ],
+)
+def test_a_negative_zero_stays_where_its_sign_may_be_read(old: str, new: str) -> None:
+    proto = parse(TINY.replace(old, new), w=np.full((3, 2), -0.0, np.float32))
+
+    assert () == flush_subnormals.apply_(proto).changed
+    assert np.signbit(initializer(proto, "w")).all()
+
+
+def test_flush_subnormals_reads_constant_nodes() -> None:
+    text = TINY.replace(", float[2] b = {0, 1}", "").replace(
+        "logits = Add", "b = Constant<value = float[2] {0, 1}>() logits = Add"
+    )
+    proto = parse(text)
+    (node,) = [node for node in proto.graph.node if node.op_type == "Constant"]
+    node.attribute[0].t.CopyFrom(onnx.numpy_helper.from_array(np.array([1e-40, 1], np.float32)))
+
+    outcome = flush_subnormals.apply_(proto)
+
+    assert ({"what": "b", "subnormals": 1, "negative_zeros": 0},) == outcome.changed
+    assert [0, 1] == onnx.numpy_helper.to_array(node.attribute[0].t).tolist()
+
+
+def test_flush_subnormals_says_that_it_leaves_sparse_initializers() -> None:
+    proto = parse()
+    sparse = proto.graph.sparse_initializer.add()
+    sparse.values.CopyFrom(onnx.numpy_helper.from_array(np.array([1e-40], np.float32), "s"))
+    sparse.indices.CopyFrom(onnx.numpy_helper.from_array(np.array([0], np.int64), "s_indices"))
+    sparse.dims.append(2)
+
+    (left,) = flush_subnormals.apply_(proto).left
+
+    assert ("s", "it is a sparse initializer; `ntksap convert` makes it dense") == (left.what, left.why)
+
+
+USUAL = tuple(PASSES)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), USUAL),
+        (("strip_metadata", "flush_subnormals"), ("strip_metadata", "flush_subnormals")),
+        (("-flush_subnormals",), tuple(name for name in USUAL if name != "flush_subnormals")),
+        (("strip_metadata", "-flush_subnormals"), ("strip_metadata",)),
+        (("-flush_subnormals", "strip_metadata", "flush_subnormals"), ("strip_metadata",)),
+        (("none",), ()),
+    ],
+)
+def test_a_list_replaces_the_usual_one_and_a_minus_takes_one_out(
+    words: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    assert expected == select_passes(words)
+
+
+@pytest.mark.parametrize("words", [("polish",), ("-polish",), ("flush_subnormals", "none"), ("--flush_subnormals",)])
+def test_an_unknown_pass_names_the_known_ones(words: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"unknown pass '.*'; choose from .*flush_subnormals.*strip_metadata"):
+        select_passes(words)
+
+
+def test_a_log_is_a_line_the_reasons_below_it_and_plain_json() -> None:
+    left = tuple(Left(f"layer{number}", "it is in use") for number in range(7))
+    log = PassLog("polish", Outcome("2 done", ({"what": "a"}, {"what": "b"}), left, {"things": [3, 2]}))
+
+    assert "polish: 2 done" == str(log)
+    assert (str(log), *(f"  left: layer{number}: it is in use" for number in range(5)), "  left: 2 more") == log.lines()
+    assert (str(log), *(f"  left: layer{number}: it is in use" for number in range(7))) == log.lines(most=7)
+    assert {
+        "pass": "polish",
+        "said": "2 done",
+        "changed": [{"what": "a"}, {"what": "b"}],
+        "totals": {"things": [3, 2]},
+        "left": [{"what": f"layer{number}", "why": "it is in use"} for number in range(7)],
+    } == log.to_json()
+
+
+def test_a_pass_that_breaks_the_graph_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ruin(proto: onnx.ModelProto) -> Outcome:
+        proto.graph.node[0].input[0] = "nowhere"
+        return Outcome("done")
+
+    monkeypatch.setattr(strip_metadata, "apply_", ruin)
+
+    with pytest.raises(ExportError, match=r"the pass strip_metadata broke the graph .*--passes -strip_metadata"):
+        optimize(Graph(parse(), ()))
 
 
 def test_strip_metadata_clears_every_note_and_nothing_else() -> None:
@@ -109,9 +222,9 @@ def test_strip_metadata_clears_every_note_and_nothing_else() -> None:
         item.doc_string = "from /somewhere/model.py"
         item.metadata_props.add(key="stack_trace", value="/somewhere/model.py")
 
-    said = strip_metadata.apply_(proto)
+    outcome = strip_metadata.apply_(proto)
 
-    assert f"{2 * len(noted)} notes removed" == said
+    assert f"{2 * len(noted)} notes removed" == outcome.said
     assert b"somewhere" not in proto.SerializeToString()
     assert ("somebody", "7") == (proto.producer_name, proto.producer_version)
     assert ["flat"] == [value.name for value in graph.value_info]
@@ -133,9 +246,9 @@ def test_strip_metadata_goes_into_branches_and_functions() -> None:
         item.doc_string = "from /somewhere/model.py"
         item.metadata_props.add(key="stack_trace", value="/somewhere/model.py")
 
-    said = strip_metadata.apply_(proto)
+    outcome = strip_metadata.apply_(proto)
 
-    assert f"{2 * len(noted)} notes removed" == said
+    assert f"{2 * len(noted)} notes removed" == outcome.said
     assert b"somewhere" not in proto.SerializeToString()
     onnx.checker.check_model(proto)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ from ntksap_export.config import make_config
 from ntksap_export.data import open_data
 from ntksap_export.errors import DataError, ExportError, RunDirectoryError
 from ntksap_export.graph import Graph
-from ntksap_export.pipeline import STAGES, exporting, run_road, run_stage, summary
+from ntksap_export.pipeline import STAGES, exporting, run_road, run_stage, stages, summary
 from ntksap_export.pipeline.plan import FILES
 from ntksap_export.pipeline.run_dir import fingerprint
+from ntksap_export.profiling.profile import Variant
 from tests.conftest import Recorder, small_config
 
 EXPORTED = (
@@ -83,7 +85,9 @@ def test_pruned_weights_are_zero_in_checkpoint_and_graph(finished_run: Path) -> 
     assert mask.kept == round(0.1 * mask.total)
     for name, kept in mask.items():
         assert not checkpoint.tensors[name][~kept].any()
-        assert not weights[name][~kept.numpy()].any()
+        assert np.count_nonzero(weights[name]) <= int(kept.sum())
+        if weights[name].shape == kept.shape:  # else channels were removed
+            assert not weights[name][~kept.numpy()].any()
 
 
 def test_graph_holds_no_path_of_the_machine(finished_run: Path) -> None:
@@ -338,6 +342,26 @@ def test_a_run_of_a_version_without_patterns_is_taken_over(finished_run: Path) -
     run_road(small_config(sparsity=0.9), finished_run, command="ntksap prune-train-export resnet20")
 
     assert before == contents(finished_run)
+
+
+def test_a_compacted_graph_is_measured_beside_the_whole_network(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask, _ = load_mask(finished_run / "mask.safetensors")
+    graphs = {}
+
+    def look(variants: Sequence[Variant], **settings: object) -> list[dict[str, object]]:
+        for variant in variants:
+            assert variant.graph is not None
+            initializers = onnx.load(str(variant.graph)).graph.initializer
+            graphs[variant.name] = {item.name: tuple(item.dims) for item in initializers}
+        return []
+
+    monkeypatch.setattr(stages, "profile", look)
+    run_stage("profile", finished_run, {})
+
+    assert any(graphs["sparse"].get(name) != tuple(kept.shape) for name, kept in mask.items())
+    assert all(graphs["dense"][name] == tuple(kept.shape) for name, kept in mask.items())
 
 
 def test_fingerprints_of_earlier_versions_still_hold() -> None:

@@ -10,10 +10,11 @@ from typing import Any
 
 import onnx
 
+from ntksap_export.graph.passes.outcome import Outcome
 from ntksap_export.graph.preprocessing import PREFIX
 
 
-def apply_(proto: onnx.ModelProto) -> str:
+def apply_(proto: onnx.ModelProto) -> Outcome:
     """Clear doc strings and metadata of the model, its graphs, functions, nodes and values, in place.
 
     The model's keys under `ntksap.` stay: they say what the graph takes (`graph.preprocessing`).
@@ -27,7 +28,8 @@ def apply_(proto: onnx.ModelProto) -> str:
         item.doc_string = ""
     for key, value in ours:
         proto.metadata_props.add(key=key, value=value)
-    return f"{removed - len(ours)} notes removed"
+    removed -= len(ours)
+    return Outcome(f"{removed} notes removed", ({"what": "the model", "notes": removed},) if removed else ())
 
 
 def _parts(owner: onnx.GraphProto | onnx.FunctionProto) -> Iterator[Any]:

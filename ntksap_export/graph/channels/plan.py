@@ -1,0 +1,95 @@
+"""Which channels can go: the largest set that changes nothing that is read.
+
+Begin with all classes gone and let those stay that must, until nothing more must:
+
+    - what the outside or an unknown operator reads;
+    - an input channel of a layer, if an output channel that stays has a weight on it, and its constant cannot be moved
+      into the bias: there is none, or it is not 0 and a tap with weight falls on padding;
+    - one channel of each value: runtimes have no values without channels.
+
+A class is gone only as a whole, so that in a residual sum a channel goes only if it is not needed in any branch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ntksap_export.graph.channels.follow import Channels
+from ntksap_export.graph.channels.layers import Layer
+from ntksap_export.graph.channels.values import Flags, Ids, Value
+
+ALIVE: Final = "the channel is in use in another branch"
+LAST: Final = "it is the last channel of its value, and one must stay"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which channels stay.
+
+    Attributes:
+        channels: what is known of the graph.
+        roots: class of each id.
+        stays: by class.
+        why: class -> reason, for those that stay for another reason than being in use.
+    """
+
+    channels: Channels
+    roots: Ids
+    stays: Flags
+    why: dict[int, str]
+
+    def kept(self, value: Value) -> Flags:
+        """(C,): the channels of a value that stay."""
+        kept: Flags = self.stays[self.roots[value.ids]]
+        return kept
+
+    def reason(self, channel: int) -> str:
+        """Why the channel of this id stays although it is constant."""
+        return self.why.get(int(self.roots[channel]), ALIVE)
+
+
+def make_plan(channels: Channels) -> Plan:
+    """The plan that removes most."""
+    roots = channels.classes.roots()
+    plan = Plan(channels, roots, np.zeros(len(roots), bool), {})
+    for ids, reason in channels.pinned:
+        _keep(plan, roots[ids], reason)
+    layers = [layer for layer in reversed(channels.layers) if layer.groups == 1]
+    changed = True
+    while changed:
+        before = int(plan.stays.sum())
+        for layer in layers:
+            _keep_read(plan, layer)
+        if int(plan.stays.sum()) == before:
+            _keep_one_of_each(plan)
+        changed = int(plan.stays.sum()) != before
+    for item, reason in channels.lost.items():
+        plan.why.setdefault(int(roots[item]), reason)
+    return plan
+
+
+def _keep(plan: Plan, classes: Ids, reason: str | None) -> None:
+    plan.stays[classes] = True
+    if reason is not None:
+        for item in classes.tolist():
+            plan.why.setdefault(item, reason)
+
+
+def _keep_read(plan: Plan, layer: Layer) -> None:
+    source, target = plan.channels.values[layer.source], plan.channels.values[layer.target]
+    rows = plan.kept(target)
+    read, meets = layer.read[rows].any(axis=0), layer.read_at_border[rows].any(axis=0)
+    known = ~np.isnan(source.constant)
+    padding = read & known & (source.constant != 0) & meets
+    _keep(plan, plan.roots[source.ids[read & ~known]], None)
+    name = plan.channels.title(layer.at)
+    _keep(plan, plan.roots[source.ids[padding]], f"its constant is not 0 and meets the zero padding of {name}")
+
+
+def _keep_one_of_each(plan: Plan) -> None:
+    for value in plan.channels.values.values():
+        if len(value.ids) and not plan.kept(value).any():
+            _keep(plan, plan.roots[value.ids[:1]], LAST)
