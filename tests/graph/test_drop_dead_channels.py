@@ -553,3 +553,13 @@ def test_integer_weights_are_left_alone() -> None:
 
     assert proto.SerializeToString(deterministic=True) == after.SerializeToString(deterministic=True)
     assert ((), ()) == (outcome.changed, outcome.left)
+
+
+def test_what_stays_for_its_place_alone_keeps_nothing_alive() -> None:
+    """The classifier reads nothing: of the network before it one channel each stays, and no more."""
+    w0, w1, nothing = draw(7, 5, 3, 1, 1), draw(8, 6, 5, 3, 3), {"fw": np.zeros_like(FC["fw"]), "fb": FC["fb"]}
+    proto = model(RESIDUAL, w0=w0, b0=B2, w1=w1, b1=B1, w2=W2, b2=B2, **nothing)
+
+    after, _ = compacted(proto, atol=0)
+
+    assert {"w0": (1, 3, 1, 1), "w1": (1, 1, 3, 3), "w2": (1, 1, 3, 3), "fw": (4, 1)}.items() <= shapes(after).items()

@@ -5,7 +5,8 @@ Begin with all classes gone and let those stay that must, until nothing more mus
     - what the outside or an unknown operator reads;
     - an input channel of a layer, if an output channel that stays has a weight on it, and its constant cannot be moved
       into the bias: there is none, or it is not 0 and a tap with weight falls on padding;
-    - one channel of each value: runtimes have no values without channels.
+    - one channel of each value: runtimes have no values without channels. Nobody needs what it says, so that what it
+      reads need not stay for it.
 
 A class is gone only as a whole, so that in a residual sum a channel goes only if it is not needed in any branch.
 """
@@ -32,12 +33,14 @@ class Plan:
     Attributes:
         channels: what is known of the graph.
         roots: class of each id.
-        stays: by class.
+        needed: by class; those that must stay for what they say.
+        stays: by class; these, and those that stay for their place alone.
         why: class -> reason, for those that stay for another reason than being in use.
     """
 
     channels: Channels
     roots: Ids
+    needed: Flags
     stays: Flags
     why: dict[int, str]
 
@@ -54,25 +57,24 @@ class Plan:
 def make_plan(channels: Channels) -> Plan:
     """The plan that removes most."""
     roots = channels.classes.roots()
-    plan = Plan(channels, roots, np.zeros(len(roots), bool), {})
+    plan = Plan(channels, roots, np.zeros(len(roots), bool), np.zeros(len(roots), bool), {})
     for ids, reason in channels.pinned:
         _keep(plan, roots[ids], reason)
     layers = [layer for layer in reversed(channels.layers) if layer.groups == 1]
     changed = True
     while changed:
-        before = int(plan.stays.sum())
+        before = int(plan.needed.sum())
         for layer in layers:
             _keep_read(plan, layer)
-        if int(plan.stays.sum()) == before:
-            _keep_one_of_each(plan)
-        changed = int(plan.stays.sum()) != before
+        changed = int(plan.needed.sum()) != before
+    _keep_one_of_each(plan)
     for item, reason in channels.lost.items():
         plan.why.setdefault(int(roots[item]), reason)
     return plan
 
 
 def _keep(plan: Plan, classes: Ids, reason: str | None) -> None:
-    plan.stays[classes] = True
+    plan.needed[classes] = plan.stays[classes] = True
     if reason is not None:
         for item in classes.tolist():
             plan.why.setdefault(item, reason)
@@ -80,7 +82,7 @@ def _keep(plan: Plan, classes: Ids, reason: str | None) -> None:
 
 def _keep_read(plan: Plan, layer: Layer) -> None:
     source, target = plan.channels.values[layer.source], plan.channels.values[layer.target]
-    rows = plan.kept(target)
+    rows = plan.needed[plan.roots[target.ids]]
     read, meets = layer.read[rows].any(axis=0), layer.read_at_border[rows].any(axis=0)
     known = ~np.isnan(source.constant)
     padding = read & known & (source.constant != 0) & meets
@@ -92,4 +94,6 @@ def _keep_read(plan: Plan, layer: Layer) -> None:
 def _keep_one_of_each(plan: Plan) -> None:
     for value in plan.channels.values.values():
         if len(value.ids) and not plan.kept(value).any():
-            _keep(plan, plan.roots[value.ids[:1]], LAST)
+            first = int(plan.roots[value.ids[0]])
+            plan.stays[first] = True
+            plan.why.setdefault(first, LAST)
