@@ -8,6 +8,9 @@ Begin with all classes gone and let those stay that must, until nothing more mus
     - one channel of each value: runtimes have no values without channels. Nobody needs what it says, so that what it
       reads need not stay for it.
 
+And for speed, in the same way: a value of more than 8 channels keeps a multiple of 4 (onnxruntime 1.31 runs a 3x3
+convolution of 63 channels 20 % slower than one of 64, and one of 60 as fast).
+
 A class is gone only as a whole, so that in a residual sum a channel goes only if it is not needed in any branch.
 """
 
@@ -24,6 +27,11 @@ from ntksap_export.graph.channels.values import Flags, Ids, Value
 
 ALIVE: Final = "the channel is in use in another branch"
 LAST: Final = "it is the last channel of its value, and one must stay"
+
+
+EVEN: Final = "it makes the channels of its value a multiple of 4, which is faster"
+_MULTIPLE: Final = 4
+_FEW: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,8 @@ class Plan:
 def make_plan(channels: Channels) -> Plan:
     """The plan that removes most."""
     roots = channels.classes.roots()
-    plan = Plan(channels, roots, np.zeros(len(roots), bool), np.zeros(len(roots), bool), {})
+    none = np.zeros(len(roots), bool)
+    plan = Plan(channels, roots, none, none.copy(), {})
     for ids, reason in channels.pinned:
         _keep(plan, roots[ids], reason)
     layers = [layer for layer in reversed(channels.layers) if layer.groups == 1]
@@ -68,6 +77,7 @@ def make_plan(channels: Channels) -> Plan:
             _keep_read(plan, layer)
         changed = int(plan.needed.sum()) != before
     _keep_one_of_each(plan)
+    _keep_multiples(plan)
     for item, reason in channels.lost.items():
         plan.why.setdefault(int(roots[item]), reason)
     return plan
@@ -97,3 +107,16 @@ def _keep_one_of_each(plan: Plan) -> None:
             first = int(plan.roots[value.ids[0]])
             plan.stays[first] = True
             plan.why.setdefault(first, LAST)
+
+
+def _keep_multiples(plan: Plan) -> None:
+    for layer in plan.channels.layers:
+        value = plan.channels.values[layer.target]
+        kept = plan.kept(value)
+        count = int(kept.sum())
+        missing = -count % _MULTIPLE
+        if not missing or count <= _FEW or count + missing > len(kept):
+            continue
+        for item in plan.roots[value.ids[~kept]][:missing].tolist():
+            plan.stays[item] = True
+            plan.why.setdefault(item, EVEN)
