@@ -108,16 +108,41 @@ FLAGS: dict[str, Flag] = {
     ),
     "keep_checkpoints": Flag(int, "How many of the last saved states stay, and the best. Default: 2", panel="Train"),
     "tensorboard": Flag(bool, "Also write event files to OUT/tensorboard (an extra). Default: no", panel="Train"),
-    "opset": Flag(int, "ONNX opset, 18 to 23. Default: 20", panel="Export"),
+    "opset": Flag(int, "ONNX opset, 17 to 23. Default: 20", panel="Export"),
+    "dynamic_size": Flag(bool, "Leave height and width of the graph's input open. Default: no", panel="Export"),
+    "external_data": Flag(
+        str, "Weights in a file of their own beside the graph: always, never, auto (above 1 GiB). Default: auto",
+        panel="Export",
+    ),
+    "normalize": Flag(bool, "Mean and std go into the graph; it takes pixels in [0, 1]. Default: no", panel="Export"),
+    "input": Flag(
+        str, "float32, or uint8: bytes (N, H, W, 3) as a camera gives them, normalized in the graph. Default: float32",
+        panel="Export",
+    ),
+    "sparse_initializers": Flag(
+        bool, "Weights as sparse_initializer: a smaller file, which some runtimes refuse. Default: no", panel="Export"
+    ),
     "atol": Flag(float, "Parity: absolute tolerance of a logit. Default: 1e-5", panel="Export"),
     "rtol": Flag(float, "Parity: tolerance as a share of the largest logit. Default: 1e-4", panel="Export"),
+    "fp16": Flag(bool, "Also write model.fp16.onnx. Default: no", panel="Export"),
+    "fp16_io": Flag(str, "Its images and logits: float32 or float16. Default: float32", panel="Export"),
+    "int8": Flag(bool, "Also write model.int8.onnx, calibrated on training images. Default: no", panel="Export"),
+    "int8_keep": Flag(
+        str, "Layers that stay float32: auto (what the drop asks for), none, or names. Default: auto", str, "Export"
+    ),
+    "int8_range": Flag(str, "Weights: full, reduced (7 bits; CPUs without VNNI), auto. Default: auto", panel="Export"),
+    "max_drop": Flag(float, "Points of top-1 accuracy that int8 or fp16 may lose. Default: 1", panel="Export"),
+    "calibration": Flag(str, "percentile, entropy or minmax. Default: percentile", panel="Export"),
+    "calibration_images": Flag(int, "Training images to calibrate on, at least 32. Default: 128", panel="Export"),
     "passes": Flag(
         str, "Graph passes: a,b in place of the usual list, -c out of it, or none. Default: `ntksap list passes`", str,
         "Export",
     ),
     "profile_batch": Flag(str, "Batches to measure. Default: 1,8", int, "Profile"),
     "profile_threads": Flag(str, "Threads to measure with. Default: all CPUs", int, "Profile"),
-    "profile_backend": Flag(str, "onnxruntime, torch. Default: both", str, "Profile"),
+    "profile_backend": Flag(
+        str, "onnxruntime, torch, torch-compile, openvino, tensorrt. Default: the first two", str, "Profile"
+    ),
     "profile_device": Flag(str, "cpu, cuda. Default: both; what is missing gets a row with the reason", str, "Profile"),
     "profile_seconds": Flag(float, "Seconds of timed calls per cell. Default: 1", panel="Profile"),
 }  # fmt: skip
@@ -136,7 +161,11 @@ TRAIN = (
     "augment", "cutout", "crop_scale", "crop_ratio", "repeats", "precision", "accumulate", "sync_bn",
     "compile", "checkpoint_minutes", "keep_checkpoints", "tensorboard",
 )  # fmt: skip
-EXPORT = ("opset", "atol", "rtol", "passes")
+EXPORT = (
+    "opset", "atol", "rtol", "passes",
+    "fp16", "fp16_io", "int8", "int8_keep", "int8_range", "max_drop", "calibration", "calibration_images",
+    "dynamic_size", "external_data", "normalize", "input", "sparse_initializers",
+)  # fmt: skip
 PROFILE = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
 
 Model = Annotated[

@@ -76,6 +76,12 @@ def summary_text(result: dict[str, Any]) -> str:
         )
     if "parity" in result:
         lines.append(f"  parity    {'torch and onnxruntime agree' if result['parity'] else 'FAILED'}")
+    for name, judged in result.get("precisions", {}).items():
+        left = f"; {len(judged['float32_layers'])} layers left in float32" if judged["float32_layers"] else ""
+        lines.append(
+            f"  {name:<9} {judged['after']:.2%} on the validation images, float32 {judged['before']:.2%}{left}"
+            f"{'' if judged['passed'] else '; FAILED'}"
+        )
     for name, size in result["files"].items():
         lines.append(f"  file      {name:<18} {size / 1e6:8.2f} MB")
     if result.get("latency"):
@@ -85,7 +91,7 @@ def summary_text(result: dict[str, Any]) -> str:
 
 def latency_table(rows: list[dict[str, Any]], pruned: str = "sparse") -> list[str]:
     """Measured cells as aligned lines; skipped ones with their reason. The sparse variant is called `pruned`."""
-    rows = [{**row, "variant": pruned if row["variant"] == "sparse" else row["variant"]} for row in rows]
+    rows = [{**row, "variant": _variant(row, pruned)} for row in rows]
     header = ("backend", "device", "variant", "batch", "threads", "p50 ms", "p90 ms", "p99 ms", "images/s")
     cells = [
         (
@@ -109,6 +115,11 @@ def latency_table(rows: list[dict[str, Any]], pruned: str = "sparse") -> list[st
         if row["status"] != "measured"
     ]
     return lines
+
+
+def _variant(row: dict[str, Any], pruned: str) -> str:
+    name = pruned if row["variant"] == "sparse" else row["variant"]
+    return name if row.get("precision") in (None, "fp32") else f"{name} {row['precision']}"
 
 
 def compare_text(result: dict[str, Any]) -> str:
@@ -192,6 +203,13 @@ def one_line(name: str) -> str:
 def sides_text(sides: Sequence[int]) -> str:
     """A shape: 64x3x7x7."""
     return "x".join(map(str, sides))
+
+
+def export_text(result: dict[str, Any]) -> str:
+    """What an export outside a run directory wrote, and how well it agrees."""
+    worst = max(check["max_rel"] for check in result["parity"]["checks"])
+    files = [f"  {name:<40} {size / 1e6:.3f} MB" for name, size in result["files"].items()]
+    return "\n".join([result["model"], *files, f"  parity    passed, worst {worst:.2g} of the largest logit, on noise"])
 
 
 def plain(value: Any) -> str:

@@ -44,6 +44,8 @@ _PUBLIC = {
     "OrtSession": "ntksap_export.runtime.ort:OrtSession",
     "TorchSession": "ntksap_export.runtime.eager:TorchSession",
     "check_parity": "ntksap_export.runtime.parity:check_parity",
+    "Limits": "ntksap_export.runtime.parity:Limits",
+    "verify": "ntksap_export.runtime.verify:verify",
     "measure_latency": "ntksap_export.profiling.measure:measure_latency",
     "optimize_file": "ntksap_export.pipeline.optimizing:optimize_file",
     "run_road": "ntksap_export.pipeline:run_road",

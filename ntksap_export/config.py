@@ -27,7 +27,11 @@ TRAIN_KEYS = (
     "decay_norms", "gamma", "clip_norm", "mixup", "cutmix", "ema", "rescale_init",
     "cutout", "crop_scale", "crop_ratio", "repeats",
 )  # fmt: skip
-EXPORT_KEYS = ("opset", "atol", "rtol", "passes")
+EXPORT_KEYS = (
+    "opset", "atol", "rtol", "passes",
+    "fp16", "fp16_io", "int8", "int8_keep", "int8_range", "max_drop", "calibration", "calibration_images",
+    "dynamic_size", "external_data", "normalize", "input", "sparse_initializers",
+)  # fmt: skip
 PROFILE_KEYS = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "prune": PRUNE_KEYS,
@@ -41,6 +45,8 @@ FREE_KEYS = (
     "recipe", "data_dir", "download", "broken_images",
 )  # fmt: skip
 
+# Below, the logits' error is twice that of 128 images, measured on ResNet-20 and MobileNetV2 (docs/graphs.md).
+MIN_CALIBRATION_IMAGES = 32
 DEFAULT_SPARSITY = 0.9  # without any budget; n:m patterns bring their own
 # Three ways to say one thing: a flag of one of them overrules a file's other.
 _NUMBER_OF_WEIGHTS = ("sparsity", "density", "params")
@@ -120,14 +126,31 @@ class RunConfig(BaseModel):
     keep_checkpoints: int = Field(2, ge=1)
     tensorboard: bool = False
 
-    opset: int = Field(20, ge=18, le=23)
+    opset: int = Field(20, ge=17, le=23)
+    dynamic_size: bool = False
+    external_data: Literal["auto", "always", "never"] = "auto"
+    normalize: bool = False
+    input: Literal["float32", "uint8"] = "float32"
+    sparse_initializers: bool = False
     atol: float = Field(1e-5, gt=0)
     rtol: float = Field(1e-4, gt=0)
     passes: tuple[str, ...] = ()  # as `--passes` has them; none is the usual list
 
+    fp16: bool = False
+    fp16_io: Literal["float32", "float16"] = "float32"
+    int8: bool = False
+    int8_keep: tuple[str, ...] = ("auto",)
+    int8_range: Literal["auto", "full", "reduced"] = "auto"
+    max_drop: float = Field(1.0, ge=0, le=100)
+    calibration: Literal["percentile", "entropy", "minmax"] = "percentile"
+    calibration_images: int = Field(128, ge=1)
+
     profile_batch: tuple[int, ...] = (1, 8)
     profile_threads: tuple[int, ...] | None = None
-    profile_backend: tuple[Literal["onnxruntime", "torch"], ...] = ("onnxruntime", "torch")
+    profile_backend: tuple[Literal["onnxruntime", "torch", "torch-compile", "openvino", "tensorrt"], ...] = (
+        "onnxruntime",
+        "torch",
+    )
     profile_device: tuple[Literal["cpu", "cuda"], ...] = ("cpu", "cuda")
     profile_seconds: float = Field(1.0, gt=0)
 
@@ -248,6 +271,13 @@ def _check_together(config: RunConfig) -> None:
         if sparsity is not None:
             check_sparsity(sparsity)
     _check_pattern(config)
+    if config.calibration_images < MIN_CALIBRATION_IMAGES:
+        raise ConfigError(
+            f"calibration-images must be at least {MIN_CALIBRATION_IMAGES}; got {config.calibration_images}. "
+            "Fewer do not show how far activations reach"
+        )
+    if len(config.int8_keep) > 1 and {"auto", "none"} & set(config.int8_keep):
+        raise ConfigError(f"--int8-keep is auto, none or names of layers; got {','.join(config.int8_keep)}")
     if (config.mean is None) != (config.std is None):
         raise ConfigError("give both --mean and --std, or neither")
     if config.std is not None and min(config.std) <= 0:
@@ -258,6 +288,8 @@ def _check_together(config: RunConfig) -> None:
         raise ConfigError(f"milestones are shares of the epochs, in (0, 1); got {config.milestones}")
     if config.rescale_init and config.weights is not None:
         raise ConfigError("--rescale-init rescales drawn weights, and --weights are not drawn; leave one of them away")
+    if config.sparse_initializers and config.external_data == "always":
+        raise ConfigError("--sparse-initializers writes one file; leave --external-data always away")
     for name in ("profile_batch", "profile_threads"):
         numbers = getattr(config, name)
         if numbers is not None and (not numbers or min(numbers) < 1):

@@ -15,6 +15,7 @@ from ntksap_export.atomic import (
     remove_leftovers,
     replace,
     replacing,
+    replacing_folder,
     write_bytes,
     write_json,
     write_text,
@@ -248,3 +249,26 @@ def test_a_file_keeps_its_permissions(old: Path, tmp_path: Path) -> None:
 
     assert (0o600, 0o600) == (written, old.stat().st_mode & 0o777)
     assert "newer" == old.read_text()
+
+
+def test_new_folder_takes_the_place_of_the_old_one_whole(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    for name in ("old", "new"):
+        with replacing_folder(target) as staged:
+            (staged / name).write_bytes(b"x")
+
+    assert ["new"] == _names(target)
+    assert ["folder"] == _names(tmp_path)
+
+
+def test_folder_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    with replacing_folder(target) as staged:
+        (staged / "old").write_bytes(b"x")
+
+    with pytest.raises(ZeroDivisionError), replacing_folder(target) as staged:
+        (staged / "new").write_bytes(b"x")
+        raise ZeroDivisionError
+
+    assert ["old"] == _names(target)
+    assert ["folder"] == _names(tmp_path)

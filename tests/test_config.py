@@ -91,7 +91,7 @@ def test_density_and_sparsity_together_are_refused() -> None:
         ({"image_size": 7}, "image-size: input should be greater than or equal to 8; got 7"),
         ({"threads": 0}, "threads: input should be greater than or equal to 1; got 0"),
         ({"workers": -1}, "workers: input should be greater than or equal to 0; got -1"),
-        ({"opset": 17}, "opset: input should be greater than or equal to 18; got 17"),
+        ({"opset": 16}, "opset: input should be greater than or equal to 17; got 16"),
         ({"stem": "mnist"}, "stem: input should be 'auto', 'imagenet' or 'cifar'; got 'mnist'"),
         ({"precision": "fp8"}, "precision: input should be 'auto', 'fp32', 'bf16' or 'fp16'; got 'fp8'"),
         ({"keep_dense": "fc"}, "keep-dense: input should be a valid tuple; got 'fc'"),

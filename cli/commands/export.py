@@ -1,16 +1,56 @@
-"""`ntksap export DIR`: write the ONNX graph."""
+"""`ntksap export TARGET`: write the ONNX graph."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from ntksap_export.cli import options
-from ntksap_export.cli.options import Json, Quiet, RunPath
+from ntksap_export.cli.options import Json, Quiet
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        help="An output directory of ntksap, a checkpoint of ours, or with --weights a model's name as for prune",
+        show_default=False,
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="The .onnx to write; a run directory has its own place for it", show_default=False),
+]
+MaskFile = Annotated[
+    Path | None,
+    typer.Option("--mask", help="With --weights: mask file to bake in, or a checkpoint with masks", show_default=False),
+]
+_OF_A_MODEL = ("weights", "num_classes", "image_size", "mean", "std", "stem", "seed")
+_OF_A_RUN = ("data", "data_dir", "broken_images")
 
 
-@options.takes("data", "data_dir", "broken_images", *options.EXPORT)
-def export(directory: RunPath, json: Json = False, quiet: Quiet = False, **settings: Any) -> None:
-    """Export the trained model to ONNX and compare it with torch on real images."""
+@options.takes(*_OF_A_RUN, *_OF_A_MODEL, *options.EXPORT)
+def export(
+    target: Target, out: Out = None, mask: MaskFile = None, json: Json = False, quiet: Quiet = False, **settings: Any
+) -> None:
+    """Export a trained model to ONNX and compare it with torch: on real images in a run directory, else on noise."""
+    from ntksap_export.cli import console, texts
+    from ntksap_export.cli.options import given
     from ntksap_export.cli.settings import run_one
+    from ntksap_export.errors import ConfigError
+    from ntksap_export.pipeline import export_any
 
-    run_one("export", directory, settings, json, quiet)
+    values = given(settings)
+    if Path(target).is_dir():
+        foreign = [name for name in _OF_A_MODEL if name in values]
+        foreign += [name for name, path in (("out", out), ("mask", mask)) if path is not None]
+        if foreign:
+            raise ConfigError(f"--{foreign[0].replace('_', '-')} is for a model outside a run; a run knows its own")
+        run_one("export", Path(target), settings, json, quiet)
+        return
+    if out is None and (Path(target).is_file() or "weights" in values or ":" in target):
+        raise ConfigError("--out FILE.onnx says where the graph goes")
+    if unread := [name for name in _OF_A_RUN if name in values]:
+        raise ConfigError(f"--{unread[0].replace('_', '-')} is for a run directory; here noise is compared")
+    result = export_any(target, values, out or Path("model.onnx"), mask, console.make_progress(quiet))
+    console.print_json(result) if json else print(texts.export_text(result))

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
-from ntksap_export.atomic import write_bytes
-from ntksap_export.errors import ExportError
+from ntksap_export.graph.files import AUTO_BYTES, ExternalData, read_graph, to_bytes, without_initializers, write_graph
 
 INPUT_NAME = "images"
 OUTPUT_NAME = "logits"
@@ -35,16 +33,9 @@ class Graph:
         """Read a graph and check it.
 
         Raises:
-            ExportError: no such file, not ONNX, or not a valid graph.
+            ExportError: no such file, not ONNX, not a valid graph, or its external data are missing or wrong.
         """
-        try:
-            proto = onnx.load(str(path))
-            onnx.checker.check_model(proto)
-        except FileNotFoundError:
-            raise ExportError(f"no such file '{path}'") from None
-        except (DecodeError, UnicodeDecodeError, onnx.checker.ValidationError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ExportError(f"'{path}' is not a valid ONNX graph: {reason}") from error
+        proto = read_graph(path)
         return cls(proto, tuple(item.name for item in proto.graph.initializer))
 
     def to_bytes(self) -> bytes:
@@ -53,14 +44,23 @@ class Graph:
         Raises:
             ExportError: above protobuf's limit of 2 GiB.
         """
-        try:
-            return bytes(self.proto.SerializeToString(deterministic=True))
-        except ValueError as error:
-            raise ExportError(f"the graph does not fit one file of 2 GiB: {error}") from error
+        return to_bytes(self.proto)
 
-    def save(self, path: Path) -> None:
-        """Write the graph, whole or not at all."""
-        write_bytes(path, self.to_bytes())
+    def save(self, path: Path, external_data: ExternalData = "auto", above_bytes: int = AUTO_BYTES) -> tuple[Path, ...]:
+        """Write the graph, whole or not at all; see `files.write_graph`.
+
+        Args:
+            path: of the graph.
+            external_data: `auto`, `always` or `never` beside it in a file of their own: the large initializers.
+            above_bytes: of initializers, where `auto` begins.
+
+        Returns:
+            The file, or the two.
+
+        Raises:
+            ExportError: `never`, and the graph does not fit one file of 2 GiB.
+        """
+        return write_graph(path, self.proto, external_data, above_bytes)
 
     def weights(self) -> Iterator[tuple[str, np.ndarray]]:
         """Name and value of each initializer of two or more axes."""
@@ -70,9 +70,7 @@ class Graph:
 
     def without_weights(self) -> bytes:
         """Nodes, inputs, outputs and opsets: what graphs that differ in their initializers alone have in common."""
-        proto = onnx.ModelProto()
-        proto.graph.CopyFrom(self.proto.graph)
-        proto.opset_import.extend(self.proto.opset_import)
-        for field in ("initializer", "sparse_initializer"):
-            proto.graph.ClearField(field)
-        return bytes(proto.SerializeToString(deterministic=True))
+        proto = without_initializers(self.proto)
+        bare = onnx.ModelProto(graph=proto.graph, opset_import=proto.opset_import)
+        bare.graph.ClearField("sparse_initializer")
+        return bytes(bare.SerializeToString(deterministic=True))

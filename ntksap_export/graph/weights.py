@@ -58,7 +58,9 @@ def graph_files(path: Path) -> tuple[Path, ...]:
         for entry in item.external_data
         if entry.key == "location"
     }
-    inside = (path.parent / name for name in sorted(names) if ".." not in Path(name).parts)
+    inside = (
+        path.parent / name for name in sorted(names) if not Path(name).is_absolute() and ".." not in Path(name).parts
+    )
     return (path, *(file for file in inside if file.is_file()))
 
 
@@ -135,6 +137,25 @@ def sparsify(path: Path, target: Path) -> tuple[str, ...]:
 
 def densify(path: Path, target: Path) -> tuple[str, ...]:
     """Write the graph with a dense initializer for each sparse one; no bit changes. Undoes `sparsify`, which see."""
+    proto, made = _densified(path)
+    _write(path, target, proto)
+    return made
+
+
+def load_dense(path: Path) -> Graph:
+    """Read and check a graph, with a dense initializer for each sparse one.
+
+    Raises:
+        ExportError, CheckpointError: as `Graph.load` and `densify`.
+    """
+    graph = Graph.load(path)
+    if not graph.proto.graph.sparse_initializer:
+        return graph
+    proto, _ = _densified(path)
+    return Graph(proto, tuple(item.name for item in proto.graph.initializer))
+
+
+def _densified(path: Path) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     proto = _loaded(path)
     weights = Weights(path, proto)
     _rebuild_dense(proto, path, lambda name, tensor: None)  # noqa: ARG005
@@ -145,8 +166,7 @@ def densify(path: Path, target: Path) -> tuple[str, ...]:
         total.add(item)
         proto.graph.initializer.append(item)
     proto.graph.ClearField("sparse_initializer")
-    _write(path, target, proto)
-    return tuple(made)
+    return proto, tuple(made)
 
 
 def _loaded(path: Path) -> onnx.ModelProto:
@@ -210,7 +230,7 @@ def _write(path: Path, target: Path, proto: onnx.ModelProto) -> None:
         onnx.checker.check_model(proto)
     except (onnx.checker.ValidationError, ValueError, OSError) as error:
         raise CheckpointError(f"{path}: not a valid ONNX graph: {first_line(error)}") from error
-    Graph(proto, ()).save(target)
+    Graph(proto, ()).save(target, "never")
 
 
 def _fields(file: BinaryIO, size: int) -> set[int]:

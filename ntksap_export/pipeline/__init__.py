@@ -1,6 +1,7 @@
 """The road from a model's name to a report: the only room that knows every other."""
 
 from ntksap_export.pipeline.compare import compare_methods, write_comparison
+from ntksap_export.pipeline.export_any import export_any
 from ntksap_export.pipeline.foreign import profile_graph
 from ntksap_export.pipeline.inspection import compare_paths, inspect_path
 from ntksap_export.pipeline.plan import plan
@@ -15,6 +16,7 @@ __all__ = [
     "RunDir",
     "compare_methods",
     "compare_paths",
+    "export_any",
     "inspect_path",
     "latency_row",
     "plan",

@@ -2,49 +2,81 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from ntksap_export.atomic import write_json
-from ntksap_export.data import read_validation
+from ntksap_export.config import RunConfig
 from ntksap_export.errors import ExportError
-from ntksap_export.graph import Graph, PassLog, optimize, select_passes
+from ntksap_export.graph import (
+    SPARSE_WARNING,
+    Graph,
+    PassLog,
+    Preprocessing,
+    move_graph,
+    optimize,
+    remove_graph,
+    select_passes,
+    sparsify,
+)
 from ntksap_export.graph import export as export_graph
+from ntksap_export.masks import Mask
 from ntksap_export.pipeline.context import Context
-from ntksap_export.runtime.eager import TorchSession
-from ntksap_export.runtime.ort import OrtSession
-from ntksap_export.runtime.parity import Parity, check_parity
+from ntksap_export.pipeline.graph_input import (
+    behind_input,
+    graph_images,
+    normalized_images,
+    preprocessing_of,
+    with_input,
+)
+from ntksap_export.pipeline.precisions import run_precisions
+from ntksap_export.runtime.parity import BATCHES, Limits, Parity
+from ntksap_export.runtime.samples import write_samples
+from ntksap_export.runtime.session import Images
+from ntksap_export.runtime.verify import verify
 
-PARITY_BATCHES = (1, 7)
+
+class Made(NamedTuple):
+    """A graph, a line for each thing that was done to its input, and what each pass did."""
+
+    graph: Graph
+    said: tuple[str, ...]
+    log: tuple[PassLog, ...]
 
 
 def run_export(context: Context) -> tuple[str, ...]:
-    """Export the trained model and compare it with torch on real images; writes model.onnx and parity.json.
+    """Export the trained model and compare it with torch; writes model.onnx, parity.json and both folders of samples.
 
     Raises:
         ExportError: the graph disagrees; it is then left as rejected.onnx, and a good model.onnx is not touched.
     """
     config, run = context.config, context.run
     model, mask = context.trained()
-    images = _images(context)
-    made = export_graph(model, images, opset=config.opset, mask=mask)
-    graph, log = optimize(made, select_passes(config.passes))
-    for entry in log:
-        for line in entry.lines():
-            context.progress.say(f"  {line}")
-    parity = _compared(context, model, graph, images)
-    if not parity.passed:
-        raise _rejected(context, graph, parity)
+    graph, said, log = made_graph(context, model, mask)
+    staged = run.workspace / "model.onnx"
+    for line in (*said, *pass_lines(log), *write_graph(config, graph, staged)):
+        context.progress.say(f"  {line}")
+    images = graph_images(context, max(BATCHES)).numpy()
+    reference = behind_input(config, model, preprocessing_of(context))
+    parity = _verified(context, reference, graph, staged, images)
     if parity.vacuous:
         context.progress.say("  warning: the model answers every image alike, so that agreement proves little")
-    for name in ("rejected.onnx", "rejected_parity.json"):
-        run.file(name).unlink(missing_ok=True)
-    graph.save(run.file("model.onnx"))
-    write_json(run.file("parity.json"), {**parity.to_json(), **passes_json(log), "opset": config.opset})
-    return ("model.onnx", "parity.json")
+    remove_graph(run.file("rejected.onnx"))
+    run.file("rejected_parity.json").unlink(missing_ok=True)
+    samples = write_samples(run.path, reference, graph, images)
+    files = move_graph(staged, run.file("model.onnx"))
+    stored = {**parity.to_json(), **passes_json(log), "input": list(said), "opset": config.opset}
+    write_json(run.file("parity.json"), stored)
+    smaller = run_precisions(context, reference, graph, images)
+    write_json(run.file("parity.json"), {**stored, "precisions": smaller.entries})
+    if smaller.problems:
+        raise ExportError("; ".join(smaller.problems))
+    return (*(file.name for file in files), "parity.json", *samples, *smaller.files)
 
 
 def passes_json(log: Sequence[PassLog]) -> dict[str, Any]:
@@ -52,30 +84,68 @@ def passes_json(log: Sequence[PassLog]) -> dict[str, Any]:
     return {"passes": [str(entry) for entry in log], "pass_log": [entry.to_json() for entry in log]}
 
 
-def _images(context: Context) -> torch.Tensor:
-    config = context.config
-    spec = context.run.read_json("config.json")["pretrained_cfg"]
-    size, count = context.shape[-1], max(PARITY_BATCHES)
-    return read_validation(config.data, count, size, spec["mean"], spec["std"], config.data_dir, config.broken_images)
+def pass_lines(log: Sequence[PassLog]) -> tuple[str, ...]:
+    """What the passes did, for people."""
+    return tuple(line for entry in log for line in entry.lines())
 
 
-def _compared(context: Context, model: nn.Module, graph: Graph, images: torch.Tensor) -> Parity:
-    config, content = context.config, graph.to_bytes()
-    batches = [images[:count].numpy() for count in PARITY_BATCHES]
-    with (
-        TorchSession(model) as reference,
-        OrtSession(content, optimization="off") as plain,
-        OrtSession(content, optimization="all") as fast,
-    ):
-        return check_parity(reference, (plain, fast), batches, atol=config.atol, rtol=config.rtol)
+def made_graph(context: Context, model: nn.Module, mask: Mask | None) -> Made:
+    """The graph of a model of the run."""
+    classes = context.run.read_json("config.json")["classes"]
+    return graph_of(context.config, model, mask, normalized_images(context, 1), preprocessing_of(context), classes)
 
 
-def _rejected(context: Context, graph: Graph, parity: Parity) -> ExportError:
-    """Keep the graph under another name; the error that says why."""
-    graph.save(context.run.file("rejected.onnx"))
-    write_json(context.run.file("rejected_parity.json"), parity.to_json())
-    worst = max(parity.checks, key=lambda check: check.max_rel)
-    return ExportError(
-        f"the graph disagrees with the model: {worst.max_abs:.3g} at batch {worst.batch} where {worst.atol:g} + "
-        f"{worst.rtol:g} x {worst.logit_scale:.3g} is allowed; see rejected.onnx and rejected_parity.json"
-    )
+def graph_of(
+    config: RunConfig,
+    model: nn.Module,
+    mask: Mask | None,
+    sample: torch.Tensor,
+    told: Preprocessing | None,
+    classes: Sequence[str] | None,
+) -> Made:
+    """The graph of a model as the settings have it, what was done to its input, and what the passes did.
+
+    Args:
+        config: the settings of the export.
+        model: left untouched.
+        mask: baked in.
+        sample: normalized images.
+        told: what is done to an image before the model takes it; None where nobody knows.
+        classes: their names, where they are known.
+    """
+    graph = export_graph(model, sample, opset=config.opset, mask=mask, dynamic_size=config.dynamic_size)
+    graph, said = with_input(config, graph, told, classes)
+    graph, log = optimize(graph, select_passes(config.passes))
+    return Made(graph, said, log)
+
+
+def write_graph(config: RunConfig, graph: Graph, path: Path) -> tuple[str, ...]:
+    """Write a graph as the settings have it; what the user must know of the file.
+
+    Raises:
+        ExportError: it does not fit one file, where one was asked for.
+    """
+    if not config.sparse_initializers:
+        graph.save(path, config.external_data)
+        return ()
+    with tempfile.TemporaryDirectory(prefix="ntksap-") as scratch:
+        dense, *_ = graph.save(Path(scratch) / path.name)
+        names = sparsify(dense, path)
+    if not names:
+        return ("sparse initializers: none gets smaller by it; a weight does below a density of a third",)
+    return (f"sparse initializers: {len(names)} weights; {SPARSE_WARNING}",)
+
+
+def _verified(context: Context, reference: nn.Module, graph: Graph, staged: Path, images: Images) -> Parity:
+    """Compare what was written; a graph that fails is kept under another name."""
+    config, run = context.config, context.run
+    try:
+        parity = verify(reference, graph, images, Limits(config.atol, config.rtol), file=staged)
+    except ExportError as error:  # onnxruntime does not even load it
+        move_graph(staged, run.file("rejected.onnx"))
+        raise ExportError(f"{error}; see rejected.onnx") from error
+    if not parity.passed:
+        move_graph(staged, run.file("rejected.onnx"))
+        write_json(run.file("rejected_parity.json"), parity.to_json())
+        raise ExportError(f"{parity.complaint()}; see rejected.onnx and rejected_parity.json")
+    return parity

@@ -10,7 +10,7 @@ from typing import Any
 from ntksap_export.atomic import write_json
 from ntksap_export.config import make_config
 from ntksap_export.errors import ConfigError
-from ntksap_export.graph import Graph, dense_twin, weight_sparsity
+from ntksap_export.graph import Graph, dense_twin, graph_files, load_dense, read_preprocessing, weight_sparsity
 from ntksap_export.pipeline.stages import profile_json
 from ntksap_export.profiling.profile import Variant, default_threads, profile
 from ntksap_export.progress import Progress
@@ -33,7 +33,7 @@ def profile_graph(
         ConfigError: an input shape that is not known.
     """
     config = make_config({"model": "onnx", **settings})
-    graph = Graph.load(path)
+    graph = load_dense(path)
     shape = _shape(graph, image_size)
     sparse = weight_sparsity(graph) > 0
     with tempfile.TemporaryDirectory() as scratch:
@@ -51,7 +51,7 @@ def profile_graph(
             seconds=config.profile_seconds,
             progress=progress,
         )
-    result = profile_json(cells, {path.name: path.stat().st_size})
+    result = profile_json(cells, {file.name: file.stat().st_size for file in graph_files(path)})
     if out is not None:
         write_json(out, result)
     return result
@@ -64,7 +64,11 @@ def _shape(graph: Graph, image_size: int | None) -> tuple[int, int, int]:
     sides = [axis.dim_value for axis in inputs[0].type.tensor_type.shape.dim]
     if len(sides) != 4:
         raise ConfigError(f"the graph's input has {len(sides)} axes; images (N, C, H, W) are expected")
-    channels, height, width = sides[1] or 3, sides[2] or image_size, sides[3] or image_size
+    told = read_preprocessing(graph.proto)
+    if told is not None and told.layout == "NHWC":
+        sides = [sides[place] for place in (0, 3, 1, 2)]
+    usual = (image_size, image_size) if image_size or told is None else told.size
+    channels, height, width = sides[1] or 3, sides[2] or usual[0], sides[3] or usual[1]
     if not height or not width:
         raise ConfigError("the graph leaves the size of its input open; give it with --image-size")
     return channels, height, width

@@ -234,6 +234,21 @@ def fingerprint(stage: str, config: RunConfig) -> str:
     return hashlib.sha256(canonical_json(keys).encode()).hexdigest()
 
 
+def read_json_file(path: Path) -> dict[str, Any]:
+    """A JSON object that stands outside a run directory.
+
+    Raises:
+        RunDirectoryError: it is missing or broken.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunDirectoryError(f"'{path}' cannot be read ({error})") from None
+    if not isinstance(value, dict):
+        raise RunDirectoryError(f"'{path}' was not written by ntksap")
+    return value
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as handle:

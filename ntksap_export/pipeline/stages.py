@@ -6,16 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ntksap_export.atomic import write_json, write_text
 from ntksap_export.checkpoint import describe, save_mask
-from ntksap_export.graph import Graph, dense_twin, optimize
-from ntksap_export.graph import export as export_graph
+from ntksap_export.graph import Graph, dense_twin, files_of, load_dense
 from ntksap_export.masks import format_channels, format_health, format_table, layer_costs, mask_health, mask_table
 from ntksap_export.pipeline.choose import choose_mask
 from ntksap_export.pipeline.context import CHANNELS, Context, config_json
-from ntksap_export.pipeline.exporting import run_export
+from ntksap_export.pipeline.exporting import made_graph, run_export
+from ntksap_export.pipeline.precisions import PRECISIONS
 from ntksap_export.pipeline.training import run_train
 from ntksap_export.profiling.environment import environment
 from ntksap_export.profiling.profile import Variant, profile
@@ -65,7 +63,7 @@ def run_profile(context: Context) -> tuple[str, ...]:
     """Measure the sparse network beside its dense twin; writes profile.json."""
     config, run = context.config, context.run
     graph_path = run.file("model.onnx")
-    graph = Graph.load(graph_path)
+    graph = load_dense(graph_path)
     run.workspace.mkdir(parents=True, exist_ok=True)
     twin_path = run.workspace / "dense.onnx"
     channels = run.file(CHANNELS) if context.channel_plan() is not None else None
@@ -73,6 +71,11 @@ def run_profile(context: Context) -> tuple[str, ...]:
     checkpoint = run.file("model.safetensors")
     variants = (
         Variant("sparse", graph_path, context.model_arguments, checkpoint, context.shape, channels),
+        *(
+            Variant("sparse", path, None, None, context.shape, precision=name)
+            for name in PRECISIONS
+            if (path := run.file(f"model.{name}.onnx")).is_file()
+        ),
         Variant("dense", twin_path, context.model_arguments, None, context.shape),
     )
     assert config.profile_threads is not None
@@ -99,9 +102,7 @@ def _dense_graph(context: Context, graph: Graph, removed: bool) -> Graph:
     """The baseline: the network with all its channels and random weights in place of zeros."""
     if not removed:
         return dense_twin(graph)
-    model = context.architecture().eval()
-    dense, _ = optimize(export_graph(model, torch.randn(2, *context.shape), opset=context.config.opset))
-    return dense
+    return made_graph(context, context.architecture().eval(), None)[0]
 
 
 def run_report(context: Context) -> tuple[str, ...]:
@@ -137,8 +138,13 @@ def profile_json(cells: list[dict[str, Any]], sizes: dict[str, int]) -> dict[str
 
 
 def _file_sizes(path: Path) -> dict[str, int]:
-    names = ("model.safetensors", "model.onnx", "mask.safetensors")
-    return {name: (path / name).stat().st_size for name in names if (path / name).is_file()}
+    graphs = [path / f"model{part}.onnx" for part in ("", ".fp16", ".int8")]
+    files = [
+        path / "model.safetensors",
+        *(file for graph in graphs for file in files_of(graph)),
+        path / "mask.safetensors",
+    ]
+    return {file.name: file.stat().st_size for file in files if file.is_file()}
 
 
 def _sizes(context: Context) -> dict[str, int]:

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ntksap_export.graph import files_of
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
 
-_FILES = ("model.safetensors", "model.onnx", "report.html")
+_FILES = ("model.safetensors", "model.onnx", "model.fp16.onnx", "model.int8.onnx", "report.html")
 
 
 def summary(out: Path) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def summary(out: Path) -> dict[str, Any]:
         "num_classes": config["num_classes"],
         "input_size": config["pretrained_cfg"]["input_size"],
         "method": settings["method"],
-        "files": {name: run.file(name).stat().st_size for name in _FILES if run.file(name).is_file()},
+        "files": {file.name: file.stat().st_size for name in _FILES for file in files_of(run.file(name))},
         "stages": [stage for stage in STAGES if run.finished(stage)],
     }
     if mask := _read(run, "mask.json"):
@@ -52,6 +53,10 @@ def summary(out: Path) -> dict[str, Any]:
         }
     if parity := _read(run, "parity.json"):
         result["parity"] = parity["passed"]
+        result["precisions"] = {
+            name: {**entry["accuracy"], "passed": entry["passed"], "float32_layers": [*entry.get("float32_layers", ())]}
+            for name, entry in parity.get("precisions", {}).items()
+        }
     if profile := _read(run, "profile.json"):
         result["latency"] = [latency_row(cell) for cell in profile["cells"]]
     return result

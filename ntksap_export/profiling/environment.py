@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 _ISA = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
-_PACKAGES = ("ntksap-export", "torch", "onnx", "onnxruntime", "numpy")
+_PACKAGES = ("ntksap-export", "torch", "onnx", "onnxruntime", "openvino", "numpy")
 
 
 def environment() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ntksap_export.profiling.isolated import CellError, IsolatedCell
 from ntksap_export.profiling.measure import MIN_RUNS
 from ntksap_export.profiling.statistics import summarize
 from ntksap_export.progress import Progress, Silent
-from ntksap_export.runtime.ort import provider_reason
+from ntksap_export.runtime import backends as backends_table
 
 SLICES = 5  # each variant runs this often in turn, so that drift of the machine hits all alike
 
@@ -30,6 +30,7 @@ class Variant:
         checkpoint: its weights; None leaves the random ones.
         shape: (C, H, W).
         channels: the channels.json of a network without some of its channels.
+        precision: of its numbers.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Variant:
     checkpoint: Path | None
     shape: tuple[int, int, int] | None
     channels: Path | None = None
+    precision: str = "fp32"
 
 
 def profile(
@@ -54,7 +56,7 @@ def profile(
 
     Args:
         variants: measured side by side; the last is the baseline in a report.
-        backends: `onnxruntime`, `torch`.
+        backends: names of `runtime.backends`.
         devices: `cpu`, `cuda`.
         batches: images per call.
         threads: threads of one operator; on `cuda` only the first counts.
@@ -83,7 +85,7 @@ def _cells(
 ) -> Iterator[dict[str, Any]]:
     for backend in backends:
         for device in devices:
-            if reason := _unavailable(backend, device):
+            if reason := backends_table.unavailable(backend, device):
                 yield {"backend": backend, "device": device, "batch": None, "threads": None, "reason": reason}
                 continue
             for batch in batches:
@@ -97,22 +99,14 @@ def _cells(
                     }
 
 
-def _unavailable(backend: str, device: str) -> str | None:
-    if device == "cpu":
-        return None
-    import torch
-
-    if not torch.cuda.is_available():
-        return "no CUDA device"
-    return provider_reason(device) if backend == "onnxruntime" else None
-
-
 def _measure_cell(variants: Sequence[Variant], cell: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
     rows = []
     with ExitStack() as stack:
         running: list[tuple[dict[str, Any], IsolatedCell, list[float]]] = []
         for variant in variants:
-            row = {"variant": variant.name, "precision": "fp32", **cell}
+            if variant.precision != "fp32" and backends_table.takes_model(cell["backend"]):
+                continue  # those are graphs alone
+            row = {"variant": variant.name, "precision": variant.precision, **cell}
             rows.append(row)
             try:
                 spec = _spec(variant, cell)
@@ -154,7 +148,7 @@ def _spec(variant: Variant, cell: Mapping[str, Any]) -> dict[str, Any]:
         raise CellError(cell["reason"])
     common = {key: cell[key] for key in ("backend", "device", "batch", "threads")}
     shape = list(variant.shape) if variant.shape else None
-    if cell["backend"] == "torch":
+    if backends_table.takes_model(cell["backend"]):
         if variant.model is None:
             raise CellError("an ONNX file has no torch model; profile the run directory instead")
         checkpoint = str(variant.checkpoint) if variant.checkpoint else None

@@ -18,14 +18,19 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ntksap_export.errors import NtksapError
 from ntksap_export.profiling.measure import timed_runs, warm_up
 from ntksap_export.profiling.memory import peak_rss_bytes, reset_peak, rss_bytes
+from ntksap_export.runtime import backends
 from ntksap_export.runtime.session import Session
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def main() -> None:
@@ -49,9 +54,9 @@ def _serve(spec: dict[str, Any]) -> None:
         session, shape = _open(spec)
         loaded = rss_bytes()
         resettable = reset_peak()
-        images = np.random.default_rng(0).standard_normal((spec["batch"], *shape), dtype=np.float32)
+        images = _images(session, spec["batch"], shape)
         call = session.bind(images)
-        timed = _cuda_timed(call) if spec["backend"] == "torch" and spec["device"] == "cuda" else None
+        timed = _cuda_timed(call) if _is_model_on_cuda(spec) else None
         warmup = warm_up(call)
     _answer({"ready": {"warmup_runs": warmup, "options": {**session.options, "pinned_cpus": pinned}}})
     for line in sys.stdin:
@@ -74,6 +79,16 @@ def _serve(spec: dict[str, Any]) -> None:
     _answer({"memory": {**memory, **_cuda_memory(spec)}})
 
 
+def _images(session: Session, batch: int, shape: tuple[int, int, int]) -> npt.NDArray[Any]:
+    """Noise as the network takes it; `shape` is (C, H, W)."""
+    draw = np.random.default_rng(0)
+    if getattr(session, "input_layout", "NCHW") == "NHWC":
+        shape = (shape[1], shape[2], shape[0])
+    if getattr(session, "input_dtype", "float32") == "uint8":
+        return draw.integers(0, 256, (batch, *shape), dtype=np.uint8)
+    return draw.standard_normal((batch, *shape), dtype=np.float32)
+
+
 def _no_answer() -> contextlib.AbstractContextManager[object]:
     """Within it, what somebody's network prints goes to standard error."""
     return contextlib.redirect_stdout(sys.stderr)
@@ -90,35 +105,28 @@ def _pin(threads: int) -> list[int]:
 
 
 def _import_backend(spec: dict[str, Any]) -> None:
-    if spec["backend"] == "torch":
-        import ntksap_export.checkpoint
-        import ntksap_export.runtime.eager
+    backends.load(spec["backend"])
+    if backends.takes_model(spec["backend"]):
+        import ntksap_export.checkpoint  # noqa: F401
         from ntksap_export import networks
 
         if "sys_path" in spec:
             sys.path[:] = spec["sys_path"]
         networks.load(spec["model"]["name"])
-        return
-    import ntksap_export.runtime.ort  # noqa: F401
 
 
 def _open(spec: dict[str, Any]) -> tuple[Session, tuple[int, int, int]]:
-    if spec["backend"] == "torch":
-        return _open_torch(spec), tuple(spec["shape"])
-    from ntksap_export.runtime.ort import OrtSession
-
-    session = OrtSession(Path(spec["graph"]), spec["device"], spec["threads"])
+    where = (spec["device"], spec["threads"])
+    if backends.takes_model(spec["backend"]):
+        return backends.open_model(spec["backend"], _model(spec), *where), tuple(spec["shape"])
+    session = backends.open_graph(spec["backend"], Path(spec["graph"]), *where)
     return session, tuple(spec["shape"]) if spec.get("shape") else session.input_shape
 
 
-def _open_torch(spec: dict[str, Any]) -> Session:
-    import torch
-
+def _model(spec: dict[str, Any]) -> nn.Module:
     from ntksap_export import networks
     from ntksap_export.checkpoint import SparseCheckpoint
-    from ntksap_export.runtime.eager import TorchSession
 
-    torch.set_num_threads(spec["threads"])
     model = networks.build(**spec["model"])
     if spec.get("channels"):
         from ntksap_export.pruning import ChannelPlan
@@ -126,7 +134,12 @@ def _open_torch(spec: dict[str, Any]) -> Session:
         model = ChannelPlan.from_json(json.loads(Path(spec["channels"]).read_text())).apply(model)
     if spec.get("checkpoint"):
         SparseCheckpoint.load(Path(spec["checkpoint"])).restore_(model)
-    return TorchSession(model, spec["device"])
+    return model
+
+
+def _is_model_on_cuda(spec: dict[str, Any]) -> bool:
+    """Such a call returns before the work is done."""
+    return backends.takes_model(spec["backend"]) and spec["device"] == "cuda"
 
 
 def _cuda_timed(call: Callable[[], None]) -> Callable[[float, int], list[float]]:

@@ -79,6 +79,8 @@ def _results(data: ReportInput) -> list[tuple[str, str]]:
     if data.parity:
         passed = "passed" if at(data.parity, "passed") else "FAILED"
         found.append(("parity of model.onnx with the model", passed))
+    for file, _, before, after, *_, result in tables.precision_rows(data.parity):
+        found.append((f"top-1 accuracy of {file}", f"{after}, model.onnx {before}; {result}"))
     return found + [(f"size of {name}", size(value)) for name, value in data.sizes.items()]
 
 
@@ -91,6 +93,7 @@ def _limitations(data: ReportInput) -> list[str]:
             "Pruned and trained once, from one seed: another seed gives other numbers.",
             "The best epoch was chosen on the same validation images that its accuracy is reported on.",
         ]
+    found += tables.precision_notes(data.parity)
     zeros = [
         "Zeros in model.onnx are stored as zeros. A runtime without sparse kernels multiplies by them, so the"
         " theoretical speed-up is a count of operations, not a latency.",

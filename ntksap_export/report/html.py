@@ -77,6 +77,8 @@ def _context(data: ReportInput) -> dict[str, Any]:
         "parity_rows": tables.parity_rows(data.parity),
         "agreement": percent(at(data.parity, "top1_agreement")),
         "parity_passed": bool(at(data.parity, "passed")),
+        "precision_rows": tables.precision_rows(data.parity),
+        "precision_notes": tables.precision_notes(data.parity),
         "skipped_rows": tables.skipped_rows(data.profile, pruned),
         "environment_rows": tables.environment_rows(data),
         "command": data.command,

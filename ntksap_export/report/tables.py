@@ -218,6 +218,8 @@ def parity_rows(parity: Json) -> Rows:
             (
                 str(at(check, "runtime", default=ABSENT)),
                 str(at(check, "optimization", default=ABSENT)),
+                str(at(check, "images", default=ABSENT)),
+                str(at(check, "output", default=ABSENT)),
                 plain(at(check, "batch")),
                 *(ABSENT if value is None else f"{value:.1e}" for value in floats),
                 number(at(check, "logit_scale")),
@@ -225,6 +227,46 @@ def parity_rows(parity: Json) -> Rows:
             )
         )
     return rows
+
+
+def precision_rows(parity: Json) -> Rows:
+    """One row per graph beside model.onnx: what it is, what it costs in accuracy, what of it is not int8."""
+    rows: Rows = []
+    for name, entry in at(parity, "precisions", default={}).items():
+        judged = at(entry, "accuracy", default={})
+        rows.append(
+            (
+                str(at(entry, "file", default=name)),
+                size(at(entry, "bytes")),
+                percent(at(judged, "before")),
+                percent(at(judged, "after")),
+                percent(at(judged, "agreement")),
+                f"{number(at(judged, 'sqnr_db'))} dB",
+                "passed" if at(entry, "passed") else "FAILED",
+            )
+        )
+    return rows
+
+
+def precision_notes(parity: Json) -> list[str]:
+    """How each of those graphs was made, and what was left in float32 for which reason."""
+    notes = []
+    for name, entry in at(parity, "precisions", default={}).items():
+        if problem := at(entry, "problem"):
+            notes.append(f"{name}: {problem}.")
+        if calibration := at(entry, "calibration"):
+            how = f"{plain(at(calibration, 'method'))} over {plural(int(at(calibration, 'images')), 'training image')}"
+            weights = f"{plain(at(entry, 'weights', 'range'))} range, because {plain(at(entry, 'weights', 'why'))}"
+            layers_ = plural(len(at(entry, "int8_layers", default=[])), "layer")
+            notes.append(f"{name}: {layers_} in int8; activations by {how}; weights in the {weights}.")
+        if operators := at(entry, "float32_operators"):
+            words = ", ".join(f"{kind} ({amount})" for kind, amount in operators.items())
+            notes.append(f"{name}: operators that compute in float32: {words}.")
+        for layer, reason in at(entry, "float32_layers", default={}).items():
+            notes.append(f"{name}: {layer} is left in float32: {reason}.")
+        if (reach := at(entry, "largest_activation")) is not None:
+            notes.append(f"{name}: images and logits are {at(entry, 'io')}; the largest activation is {number(reach)}.")
+    return notes
 
 
 def environment_rows(data: ReportInput) -> Rows:

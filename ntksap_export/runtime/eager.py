@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
-from ntksap_export.runtime.session import Images, Logits
+from ntksap_export.runtime.session import Closing, Images, Logits, Outputs
 
 
-class TorchSession:
+class TorchSession(Closing):
     """A model in eval mode, float32, called without autograd.
 
     Args:
@@ -31,15 +31,26 @@ class TorchSession:
             "memory_format": "channels_last",
         }
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """None: a model's outputs have their places only."""
+        return ()
+
     @torch.inference_mode()
     def run(self, images: Images) -> Logits:
         """One call; the result is copied to the host, so that it has really been computed."""
-        tensor = torch.from_numpy(images).to(self._device, memory_format=torch.channels_last)
-        return np.asarray(self._model(tensor).float().cpu().numpy())
+        return np.asarray(self.run_all(images)[0], dtype=np.float32)
+
+    @torch.inference_mode()
+    def run_all(self, images: Images) -> Outputs:
+        """Every tensor that the model answers with, in the order in which an export has them: tuples and dicts flat."""
+        leaves = tree_leaves(self._model(self._moved(images)))
+        tensors = (leaf.cpu() for leaf in leaves if isinstance(leaf, torch.Tensor))
+        return tuple((item.float() if item.is_floating_point() else item).numpy() for item in tensors)
 
     def bind(self, images: Images) -> Callable[[], None]:
         """A forward pass over images that are already on the device."""
-        tensor = torch.from_numpy(images).to(self._device, memory_format=torch.channels_last)
+        tensor = self._moved(images)
 
         @torch.inference_mode()
         def call() -> None:
@@ -47,14 +58,16 @@ class TorchSession:
 
         return call
 
+    def _moved(self, images: Images) -> torch.Tensor:
+        return torch.from_numpy(images).to(self._device, memory_format=torch.channels_last)
+
     def close(self) -> None:
         """Free the model."""
         del self._model
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+def open_session(model: nn.Module, device: str, threads: int) -> TorchSession:
+    """For the table of backends."""
+    if threads:
+        torch.set_num_threads(threads)
+    return TorchSession(model, device)

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from ntksap_export.errors import ConfigError, ExportError, UnavailableError
-from ntksap_export.runtime.session import Images, Logits
+from ntksap_export.errors import ExportError, UnavailableError
+from ntksap_export.quoting import first_line
+from ntksap_export.runtime.session import Closing, Images, Logits, Outputs, image_shape
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+# TensorFloat-32 keeps 10 bits of a float32's 23, and onnxruntime takes it by itself.
+_SETTINGS: dict[str, list[Any]] = {
+    "cpu": ["CPUExecutionProvider"],
+    "cuda": [("CUDAExecutionProvider", {"use_tf32": "0"})],
+    "tensorrt": ["TensorrtExecutionProvider", ("CUDAExecutionProvider", {"use_tf32": "0"})],
+}
+_ADVICE = {"tensorrt": "install onnxruntime-gpu in its place, and TensorRT"}
+_NUMBERS = {"tensor(float16)": np.float16}
 _LEVELS = {
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
     "off": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -21,18 +34,19 @@ _LEVELS = {
 
 
 def provider_reason(device: str) -> str | None:
-    """Why onnxruntime cannot run on `device` here, or None if it can."""
+    """Why onnxruntime cannot run on `device` (`cpu`, `cuda`, `tensorrt`) here, or None if it can."""
     if _PROVIDERS[device] in onnxruntime.get_available_providers():
         return None
-    return f"this onnxruntime has no {_PROVIDERS[device]}; install onnxruntime-gpu in its place"
+    advice = _ADVICE.get(device, "install onnxruntime-gpu in its place")
+    return f"this onnxruntime has no {_PROVIDERS[device]}; {advice}"
 
 
-class OrtSession:
+class OrtSession(Closing):
     """A graph in onnxruntime.
 
     Args:
         graph: a path, or the bytes of a model.
-        provider: `cpu` or `cuda`; a session that would fall back to another one is refused.
+        provider: `cpu`, `cuda` or `tensorrt`; a session that would fall back to another one is refused.
         threads: of one operator; 0 leaves it to onnxruntime.
         optimization: `all`, or `off` for a reference.
 
@@ -52,15 +66,14 @@ class OrtSession:
         wanted = _PROVIDERS[provider]
         source = str(graph) if isinstance(graph, Path) else graph
         try:
-            self._session = onnxruntime.InferenceSession(source, settings, providers=[wanted])
+            self._session = onnxruntime.InferenceSession(source, settings, providers=_SETTINGS[provider])
         except Exception as error:  # onnxruntime's own exception classes have no common public base
-            reason = str(error).strip().splitlines()[0]
-            raise ExportError(f"onnxruntime cannot load the graph: {reason}") from error
+            raise ExportError(f"onnxruntime cannot load the graph: {first_line(error)}") from error
         if self._session.get_providers()[0] != wanted:
             raise UnavailableError(f"onnxruntime fell back from {wanted} to {self._session.get_providers()[0]}")
         self.options: dict[str, Any] = {
-            "backend": "onnxruntime",
-            "device": provider,
+            "backend": "tensorrt" if provider == "tensorrt" else "onnxruntime",
+            "device": "cpu" if provider == "cpu" else "cuda",
             "provider": wanted,
             "threads": threads,
             "graph_optimization": optimization,
@@ -68,44 +81,73 @@ class OrtSession:
         }
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the single input.
+    def input_dtype(self) -> str:
+        """`float32` or `uint8`: what the first input takes."""
+        return "uint8" if self._session.get_inputs()[0].type == "tensor(uint8)" else "float32"
 
-        Raises:
-            ConfigError: several inputs, or an axis other than the batch that is not fixed.
-        """
-        inputs = self._session.get_inputs()
-        if len(inputs) != 1:
-            raise ConfigError(f"the graph has {len(inputs)} inputs; only graphs with one image input are supported")
-        shape = inputs[0].shape
-        if len(shape) != 4 or not all(isinstance(side, int) for side in shape[1:]):
-            raise ConfigError(f"the graph's input is {shape}; give the side of the image with --image-size")
-        return (shape[1], shape[2], shape[3])
+    @property
+    def input_layout(self) -> str:
+        """`NCHW`, or `NHWC` where the graph's metadata say so or only its last axis can be that of the channels."""
+        try:
+            told = json.loads(self._session.get_modelmeta().custom_metadata_map["ntksap.preprocessing"])["layout"]
+        except (KeyError, TypeError, ValueError):
+            shape = self._session.get_inputs()[0].shape
+            return "NHWC" if len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3) else "NCHW"
+        return "NHWC" if told == "NHWC" else "NCHW"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the single input, whatever its layout; see `image_shape`."""
+        sides = [item.shape for item in self._session.get_inputs()]
+        if self.input_layout == "NHWC" and len(sides) == 1:
+            sides = [[sides[0][0], sides[0][3], sides[0][1], sides[0][2]]]
+        return image_shape(sides)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the graph's outputs, in order."""
+        return tuple(item.name for item in self._session.get_outputs())
 
     def run(self, images: Images) -> Logits:
         """One call of the graph's first output."""
-        name = self._session.get_inputs()[0].name
-        result = self._session.run(None, {name: np.ascontiguousarray(images)})[0]
-        return np.asarray(result, dtype=np.float32)
+        return np.asarray(self._call(images, self.output_names[:1])[0], dtype=np.float32)
+
+    def run_all(self, images: Images) -> Outputs:
+        """One call of every output."""
+        return tuple(np.asarray(value) for value in self._call(images, self.output_names))
+
+    def _call(self, images: Images, names: Sequence[str]) -> list[Any]:
+        try:
+            return list(self._session.run(list(names), self._feed(images)))
+        except Exception as error:  # as above
+            raise ExportError(f"onnxruntime cannot run the graph on {images.shape}: {first_line(error)}") from error
 
     def bind(self, images: Images) -> Callable[[], None]:
         """A call with its input fixed; copies to and from a GPU are part of it."""
-        feed = {self._session.get_inputs()[0].name: np.ascontiguousarray(images)}
-        session = self._session
+        feed, session = self._feed(images), self._session
 
         def call() -> None:
             session.run(None, feed)
 
         return call
 
+    def _feed(self, images: Images) -> dict[str, Any]:
+        """The images as the graph's input; one of fp16 gets them rounded."""
+        asked = self._session.get_inputs()[0]
+        return {asked.name: np.ascontiguousarray(images, _NUMBERS.get(asked.type))}
+
     def close(self) -> None:
         """Free the session."""
         del self._session
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+def open_session(graph: Path | bytes, device: str, threads: int) -> OrtSession:
+    """For the table of backends."""
+    return OrtSession(graph, device, threads)
+
+
+def open_tensorrt(graph: Path | bytes, device: str, threads: int) -> OrtSession:
+    """For the table of backends."""
+    if device != "cuda":
+        raise UnavailableError(f"TensorRT runs on CUDA devices only; got {device}")
+    return OrtSession(graph, "tensorrt", threads)

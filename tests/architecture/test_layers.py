@@ -42,6 +42,7 @@ OWNERS = {
     "rich": {"cli"},
     "jinja2": {"report"},
     "onnxruntime": {"runtime"},
+    "openvino": {"runtime"},
     "onnx": {"graph"},
     "onnxscript": {"graph"},
     "safetensors": {"checkpoint"},

@@ -18,12 +18,18 @@ from ntksap_export.checkpoint import SparseCheckpoint, load_mask
 from ntksap_export.config import make_config
 from ntksap_export.data import open_data
 from ntksap_export.errors import DataError, ExportError, RunDirectoryError
+from ntksap_export.graph import Graph
 from ntksap_export.pipeline import STAGES, exporting, run_road, run_stage, stages, summary
 from ntksap_export.pipeline.plan import FILES
 from ntksap_export.pipeline.run_dir import fingerprint
 from ntksap_export.profiling.profile import Variant
-from ntksap_export.runtime.parity import Parity, ParityCheck
 from tests.conftest import Recorder, small_config
+
+EXPORTED = (
+    "model.onnx",
+    "parity.json",
+    *(f"{folder}/batch{count}.npz" for folder in ("sample_inputs", "sample_outputs") for count in (1, 2)),
+)
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -31,7 +37,8 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 
 def test_a_run_leaves_every_file_and_nothing_else(finished_run: Path) -> None:
-    assert sorted(FILES) == sorted(path.name for path in finished_run.iterdir() if path.is_file())
+    found = [path for path in finished_run.iterdir() if path.name != ".ntksap"]
+    assert sorted(FILES) == sorted(f"{path.name}/" if path.is_dir() else path.name for path in found)
 
 
 def test_config_json_tells_architecture_and_input(finished_run: Path) -> None:
@@ -231,15 +238,61 @@ def test_a_stage_without_its_input_says_what_to_run(tmp_path: Path, stage: str, 
 def test_a_graph_that_disagrees_does_not_take_the_place_of_a_good_one(
     finished_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good = (finished_run / "model.onnx").read_bytes()
-    bad = ParityCheck(1, "onnxruntime", "off", 1.0, 1.0, 1.0, 1e-5, 1e-4, vacuous=False, passed=False)
-    monkeypatch.setattr(exporting, "check_parity", lambda *_, **__: Parity((bad,), 0.0))
+    """One weight of the graph is made wrong on its way; the run says which module it is in."""
+    before = {name: (finished_run / name).read_bytes() for name in EXPORTED}
+    real = exporting.optimize
 
-    with pytest.raises(ExportError, match="disagrees"):
+    def broken(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
+        made, log = real(graph)
+        (item,) = (item for item in made.proto.graph.initializer if item.name == "layer2.1.conv1.weight")
+        item.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(item) + np.float32(0.1), item.name))
+        return made, log
+
+    monkeypatch.setattr(exporting, "optimize", broken)
+
+    with pytest.raises(
+        ExportError, match=r"disagrees .* part first at Conv '.*' \(module layer2\.1\.conv1\)"
+    ) as caught:
         run_stage("export", finished_run, {})
 
-    assert good == (finished_run / "model.onnx").read_bytes()
+    assert 1 == len(str(caught.value).splitlines())
+    assert before == {name: (finished_run / name).read_bytes() for name in EXPORTED}
     assert (finished_run / "rejected.onnx").is_file()
+    told = json.loads((finished_run / "rejected_parity.json").read_text())
+    assert not told["passed"]
+    assert "layer2.1.conv1" == told["divergence"]["module"]
+
+
+def test_a_graph_that_no_runtime_loads_is_kept_under_another_name(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {name: (finished_run / name).read_bytes() for name in EXPORTED}
+    real = exporting.optimize
+
+    def broken(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
+        made, log = real(graph)
+        made.proto.graph.node[0].op_type = "NoSuchOperator"
+        return made, log
+
+    monkeypatch.setattr(exporting, "optimize", broken)
+
+    with pytest.raises(ExportError, match=r"cannot load the graph: .*NoSuchOperator.*; see rejected\.onnx"):
+        run_stage("export", finished_run, {})
+
+    assert before == {name: (finished_run / name).read_bytes() for name in EXPORTED}
+    assert (finished_run / "rejected.onnx").is_file()
+
+
+def test_a_good_graph_clears_the_rejected_one_away(finished_run: Path) -> None:
+    for name in ("rejected.onnx", "rejected_parity.json"):
+        (finished_run / name).write_text("{}")
+    before = {name: (finished_run / name).read_bytes() for name in EXPORTED}
+
+    run_stage("export", finished_run, {})
+
+    assert not (finished_run / "rejected.onnx").exists()
+    assert not (finished_run / "rejected_parity.json").exists()
+    assert before == {name: (finished_run / name).read_bytes() for name in EXPORTED}
 
 
 def test_a_checkpoint_of_another_model_is_refused(finished_run: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 import socket
 import sys
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def test_environment_says_what_a_reader_needs(found: dict[str, Any]) -> None:
         "onnx": metadata.version("onnx"),
         "onnxruntime": onnxruntime.__version__,
         "numpy": np.__version__,
+        **({"openvino": metadata.version("openvino")} if find_spec("openvino") else {}),
     } == found["versions"]
 
 

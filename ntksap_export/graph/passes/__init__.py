@@ -17,6 +17,7 @@ from typing import cast
 import onnx
 
 from ntksap_export.errors import ConfigError, ExportError
+from ntksap_export.graph.files import check_valid
 from ntksap_export.graph.model import Graph
 from ntksap_export.graph.passes.outcome import Outcome, PassLog
 from ntksap_export.quoting import first_line
@@ -75,7 +76,7 @@ def optimize(graph: Graph, passes: Iterable[str] = tuple(PASSES)) -> tuple[Graph
         apply_ = cast("Callable[[onnx.ModelProto], Outcome]", getattr(import_module(module), function))
         log.append(PassLog(name, apply_(proto)))
         try:
-            onnx.checker.check_model(proto)
+            check_valid(proto)
         except onnx.checker.ValidationError as error:
             raise ExportError(
                 f"the pass {name} broke the graph ({first_line(error)}); leave it out with --passes -{name}"

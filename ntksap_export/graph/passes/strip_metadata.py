@@ -11,16 +11,24 @@ from typing import Any
 import onnx
 
 from ntksap_export.graph.passes.outcome import Outcome
+from ntksap_export.graph.preprocessing import PREFIX
 
 
 def apply_(proto: onnx.ModelProto) -> Outcome:
-    """Clear doc strings and metadata of the model, its graphs, functions, nodes and values, in place."""
+    """Clear doc strings and metadata of the model, its graphs, functions, nodes and values, in place.
+
+    The model's keys under `ntksap.` stay: they say what the graph takes (`graph.preprocessing`).
+    """
     removed = 0
+    ours = sorted((item.key, item.value) for item in proto.metadata_props if item.key.startswith(PREFIX))
     functions = (part for function in proto.functions for part in _parts(function))
     for item in (proto, *_parts(proto.graph), *functions):
         removed += len(item.metadata_props) + bool(item.doc_string)
         del item.metadata_props[:]
         item.doc_string = ""
+    for key, value in ours:
+        proto.metadata_props.add(key=key, value=value)
+    removed -= len(ours)
     return Outcome(f"{removed} notes removed", ({"what": "the model", "notes": removed},) if removed else ())
 
 

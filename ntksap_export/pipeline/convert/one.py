@@ -17,7 +17,7 @@ from ntksap_export.checkpoint.formats.folding import common_prefix
 from ntksap_export.checkpoint.provenance import library_versions
 from ntksap_export.checkpoint.shards import index_of, to_remove
 from ntksap_export.errors import OS_ERROR_EXIT_CODE, CheckpointError, NtksapError
-from ntksap_export.graph import SPARSE_WARNING
+from ntksap_export.graph import SPARSE_WARNING, remove_old_data
 from ntksap_export.pipeline.convert.changes import Counted, changed
 from ntksap_export.pipeline.convert.compare import check_same
 from ntksap_export.pipeline.convert.kinds import GRAPH, REWRITES, WRAPPED, Target, kind_of, open_kind, pieces, target_of
@@ -124,6 +124,8 @@ def convert_one(job: Job, options: ConvertOptions) -> Outcome:
         written = _put(staged, job.output)
     done = Record(source_digest, wanted, version, _names(written, job.output), digest(written), options.check, sparsity)
     write_record(job.output, done)
+    if graph:
+        remove_old_data(job.output, written)
     size = sum(file.stat().st_size for file in written)
     job = replace(job, output=_opened(written, job.output))
     return Outcome(job, "converted", bytes_in, size, sparsity, done.output, notes=notes)

@@ -14,7 +14,7 @@ from ntksap_export.checkpoint.container import dtype_name
 from ntksap_export.checkpoint.encodings import Decoded
 from ntksap_export.checkpoint.formats import format_of
 from ntksap_export.errors import CheckpointError
-from ntksap_export.graph import Graph, weight_sparsity
+from ntksap_export.graph import Graph, read_classes, read_preprocessing, weight_sparsity
 from ntksap_export.masks import Mask, find_structure
 from ntksap_export.pipeline.inspection.opened import KINDS, MASK, Opened, open_any
 from ntksap_export.pipeline.summary import summary
@@ -125,7 +125,15 @@ def _graph_facts(graph: Graph) -> dict[str, Any]:
         "opset": {item.domain or "ai.onnx": item.version for item in graph.proto.opset_import},
         "nodes": kinds,
         "weight sparsity": f"{weight_sparsity(graph):.4f}",
+        **_told(graph),
     }
+
+
+def _told(graph: Graph) -> dict[str, Any]:
+    """What the graph says of its input and its classes, where it does."""
+    preprocessing, classes = read_preprocessing(graph.proto), read_classes(graph.proto)
+    told: dict[str, Any] = {} if preprocessing is None else {"preprocessing": preprocessing.to_json()}
+    return told if classes is None else {**told, "classes": list(classes)}
 
 
 def _provenance(told: Mapping[str, Any] | None) -> dict[str, Any]:

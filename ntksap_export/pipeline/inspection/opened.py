@@ -11,12 +11,12 @@ from typing import Any, Final, Protocol, runtime_checkable
 from ntksap_export.checkpoint import Provenance, Source, load_mask, open_checkpoint
 from ntksap_export.checkpoint.bits import matrix_shape
 from ntksap_export.checkpoint.encodings import Decoded
-from ntksap_export.checkpoint.formats import FORMATS, pieces, recognise
+from ntksap_export.checkpoint.formats import FORMATS, recognise
 from ntksap_export.checkpoint.formats.files import is_mask_file
 from ntksap_export.errors import CheckpointError
-from ntksap_export.graph import Graph, open_weights
+from ntksap_export.graph import Graph, load_dense, open_weights
 from ntksap_export.masks import Mask
-from ntksap_export.pipeline.convert.kinds import GRAPH, Initializers, kind_of
+from ntksap_export.pipeline.convert.kinds import GRAPH, Initializers, kind_of, pieces
 
 MASK: Final = "mask"
 KINDS: Final[Mapping[str, str]] = {
@@ -66,7 +66,7 @@ class Opened:
     @property
     def file_bytes(self) -> int:
         """Of the files that hold it."""
-        files = pieces(self.path, self.format) if self.format in FORMATS else (self.path,)
+        files = (self.path,) if self.format == MASK else pieces(self.path, self.format)
         return sum(file.stat().st_size for file in files)
 
 
@@ -86,7 +86,7 @@ def open_any(path: Path) -> Iterator[Opened]:
         return
     kind = kind_of(path) or (GRAPH if path.suffix == ".onnx" and path.is_file() else recognise(path))
     if kind == GRAPH:
-        graph = Graph.load(path)
+        graph = load_dense(path)
         with open_weights(path) as weights:
             yield Opened(path, GRAPH, Initializers(weights), None, graph)
     elif kind == "ntksap":

@@ -1,0 +1,176 @@
+"""Export without a run directory: a checkpoint of ours, or a model by its name and a file of weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ntksap_export import networks
+from ntksap_export.atomic import write_json
+from ntksap_export.checkpoint import SparseCheckpoint, load_mask, load_weights_, read_weights
+from ntksap_export.checkpoint.formats import format_of
+from ntksap_export.checkpoint.formats.files import is_mask_file
+from ntksap_export.config import RunConfig, make_config
+from ntksap_export.errors import CheckpointError, ConfigError, ExportError, RunDirectoryError
+from ntksap_export.graph import Graph, Preprocessing, files_of, remove_graph
+from ntksap_export.masks import Mask
+from ntksap_export.pipeline.exporting import graph_of, pass_lines, passes_json, write_graph
+from ntksap_export.pipeline.graph_input import as_taken, behind_input, check_normalizes, normalizes
+from ntksap_export.pipeline.run_dir import read_json_file
+from ntksap_export.progress import Progress
+from ntksap_export.pruning import ChannelPlan
+from ntksap_export.runtime.parity import BATCHES, Limits, Parity
+from ntksap_export.runtime.verify import verify
+
+_FROM_CHECKPOINT = ("num_classes", "image_size", "stem", "mean", "std", "pattern")
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    config: RunConfig
+    model: nn.Module
+    mask: Mask | None
+
+
+def export_any(
+    target: str, settings: Mapping[str, Any], out: Path, mask: Path | None, progress: Progress
+) -> dict[str, Any]:
+    """Export a model that is in no run directory, and compare the graph with it on noise; writes `out`.
+
+    Args:
+        target: a checkpoint of ours, whose provenance names the model, or the name of a model.
+        settings: keys of `RunConfig` that were given: `weights` of a named model, its `num_classes` (found in the
+            weights), `image_size`, `stem`, `mean` and `std`, and those of the export.
+        out: the graph; beside it `NAME.parity.json`. Only a graph that agrees is written there.
+        mask: a mask file, or a checkpoint with masks, for a named model.
+        progress: where the log goes.
+
+    Returns:
+        The model's name, files and their bytes, and the parity.
+
+    Raises:
+        ConfigError: settings that do not go together, or no such model.
+        CheckpointError: weights or a mask that do not fit.
+        ExportError: the model cannot be exported, or the graph disagrees; it is then left as `NAME.rejected.onnx`.
+    """
+    _check_out(out)
+    path = Path(target)
+    if path.is_file():
+        subject = _checkpoint(path, settings, mask)
+    else:
+        subject = _named(target, settings, mask)
+    config = subject.config
+    told = _preprocessing(config)
+    check_normalizes(config, told)
+    graph, said, log = graph_of(config, subject.model, subject.mask, _noise(config, 1), told, None)
+    rejected = out.with_name(f"{out.stem}.rejected.onnx")
+    notes = write_graph(config, graph, rejected)
+    for line in (*said, *pass_lines(log), *notes):
+        progress.say(f"  {line}")
+    parity = _compared(subject, graph, rejected, told)
+    write_json(
+        out.with_name(f"{out.stem}.parity.json"), {**parity.to_json(), **passes_json(log), "opset": config.opset}
+    )
+    if not parity.passed:
+        raise ExportError(f"{parity.complaint()}; see {rejected}")
+    remove_graph(rejected)
+    write_graph(config, graph, out)
+    return {
+        "model": config.model,
+        "files": {file.name: file.stat().st_size for file in files_of(out)},
+        "parity": parity.to_json(),
+    }
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix != ".onnx" or out.is_dir():
+        raise ConfigError(f"--out must be a file that ends in .onnx; got '{out}'")
+    there = next(folder for folder in (out.parent.absolute(), *out.parent.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(20, "is no folder", str(there))
+    if not os.access(there, os.W_OK):
+        raise PermissionError(13, "Permission denied", str(there))
+
+
+def _checkpoint(path: Path, settings: Mapping[str, Any], mask: Path | None) -> _Subject:
+    if format_of(path) != "ntksap":
+        raise CheckpointError(f"{path} does not say which model it is of; write `ntksap export MODEL --weights {path}`")
+    if mask is not None or "weights" in settings:
+        raise ConfigError("a checkpoint brings its weights and masks; leave --weights and --mask away")
+    checkpoint = SparseCheckpoint.load(path)
+    told = checkpoint.provenance
+    if told is None:
+        raise CheckpointError(f"{path} does not say which model it is of; write `ntksap export MODEL --weights {path}`")
+    known = {key: told.config[key] for key in _FROM_CHECKPOINT if told.config.get(key) is not None}
+    config = make_config({**known, **settings, "model": told.architecture})
+    if config.num_classes is None or config.image_size is None:
+        raise ConfigError(f"{path} does not say its classes or size; give --num-classes and --image-size")
+    model = networks.build(config.model, config.num_classes, config.seed, config.stem)
+    if config.pattern.startswith("channel"):
+        plan = path.with_name("channels.json")
+        if not plan.is_file():
+            raise CheckpointError(f"{path} is of a network without some channels; put its channels.json beside it")
+        model = ChannelPlan.from_json(read_json_file(plan)).apply(model)
+    checkpoint.restore_(model)
+    return _Subject(config, model.eval(), checkpoint.mask)
+
+
+def _named(name: str, settings: Mapping[str, Any], mask: Path | None) -> _Subject:
+    if "weights" not in settings and not networks.is_own(name):
+        raise RunDirectoryError(
+            f"no such directory '{name}'; name a run directory, a checkpoint of ours, or MODEL --weights FILE"
+        )
+    info = networks.info(name)
+    tensors = read_weights(Path(settings["weights"])) if "weights" in settings else None
+    config = make_config({"image_size": info.image_size, **settings, "model": name})
+    classes = config.num_classes or _classes(config, tensors)
+    model = networks.build(name, classes, config.seed, config.stem)
+    if tensors is not None:
+        load_weights_(model, tensors, str(config.weights))
+    kept = None if mask is None else _mask(mask)
+    if kept is not None:
+        kept.apply_(model)
+    return _Subject(config, model.eval(), kept)
+
+
+def _classes(config: RunConfig, tensors: Mapping[str, torch.Tensor] | None) -> int:
+    """As many as the last layer of the weights has outputs; a thousand where there are no weights."""
+    if tensors is None:
+        return 1000
+    last = list(Mask.dense(networks.build(config.model, 2, 0, config.stem)))[-1]
+    if last not in tensors:
+        raise ConfigError(f"the weights have no '{last}' that would tell the number of classes; give --num-classes")
+    return int(tensors[last].shape[0])
+
+
+def _mask(path: Path) -> Mask:
+    if not path.is_file():
+        raise CheckpointError(f"no such mask '{path}'")
+    return load_mask(path)[0] if is_mask_file(path) else SparseCheckpoint.load(path).mask
+
+
+def _preprocessing(config: RunConfig) -> Preprocessing | None:
+    if config.mean is None or config.std is None or config.image_size is None:
+        return None
+    crop = 1.0 if config.image_size <= 96 else 0.875
+    return Preprocessing((config.image_size, config.image_size), config.mean, config.std, crop_pct=crop)
+
+
+def _noise(config: RunConfig, count: int) -> torch.Tensor:
+    assert config.image_size is not None
+    draw = torch.Generator().manual_seed(config.seed)
+    return torch.randn(count, 3, config.image_size, config.image_size, generator=draw)
+
+
+def _compared(subject: _Subject, graph: Graph, file: Path, told: Preprocessing | None) -> Parity:
+    config = subject.config
+    images, reference = _noise(config, max(BATCHES)), subject.model
+    if told is not None and normalizes(config):
+        images, reference = as_taken(config, images.sigmoid()), behind_input(config, subject.model, told)
+    return verify(reference, graph, images.numpy(), Limits(config.atol, config.rtol), file=file)
