@@ -9,6 +9,8 @@ again unchanged; within bounds of time and address space. Anything else is a fin
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import os
 import re
@@ -63,6 +65,8 @@ class Harness:
             self._found(data, error)
         if self.counts["inputs"] % 500 == 0:
             self.write()
+            gc.collect()
+            ctypes.CDLL(None).malloc_trim(0)
 
     def write(self) -> None:
         """Put the counts where the parent reads them."""

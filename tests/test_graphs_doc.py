@@ -12,7 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 DOC = (Path(__file__).parents[1] / "docs" / "graphs.md").read_text()
-(CODE,) = re.findall(r"```python\n(.*?)```", DOC, flags=re.DOTALL)
+CODE, *_ = re.findall(r"```python\n(.*?)```", DOC, flags=re.DOTALL)
 
 
 def _run(folder: Path) -> subprocess.CompletedProcess[str]:

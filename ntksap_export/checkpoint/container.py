@@ -191,6 +191,21 @@ def check_memory_for(nbytes: int, name: str) -> None:
         )
 
 
+@contextmanager
+def within_memory(what: str) -> Iterator[None]:
+    """Tell what the machine could hold, but this process may not, as other lies of a file are told.
+
+    Raises:
+        CheckpointError: memory was refused in the block; begins with `what`.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # numpy's; torch's, which has no class of its own
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        raise CheckpointError(f"{what} does not fit into free memory; is the file damaged?") from error
+
+
 def dtype_name(dtype: torch.dtype) -> str:
     """As torch writes it, without `torch.`."""
     return str(dtype).removeprefix("torch.")

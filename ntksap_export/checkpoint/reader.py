@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ntksap_export.checkpoint import encodings
-from ntksap_export.checkpoint.container import Container, open_container
+from ntksap_export.checkpoint.container import Container, open_container, within_memory
 from ntksap_export.checkpoint.encodings import Decoded, Entry
 from ntksap_export.checkpoint.names import claim_
 from ntksap_export.checkpoint.provenance import Provenance
@@ -57,7 +57,8 @@ class CheckpointReader:
         if name not in self.entries:
             raise CheckpointError(f"no tensor {shown(name)} in the checkpoint; it has {len(self.entries)} others")
         file = self._files[name]
-        with naming(file.path), _within_memory(name, self.entries[name]):
+        elements = f"tensor {shown(name)} of {self.entries[name].numel:,} elements"
+        with naming(file.path), within_memory(elements):
             return encodings.decode(name, self.entries[name], file.container)
 
     def stored(self, name: str) -> tuple[str, int]:
@@ -134,19 +135,6 @@ def _check_names(files: Sequence[_File]) -> None:
     for file in files:
         for name, entry in file.entries.items():
             claim_(taken, name, entry.mask != "none")
-
-
-@contextmanager
-def _within_memory(name: str, entry: Entry) -> Iterator[None]:
-    """Tell a tensor that the machine could hold, but this process may not, as we tell other lies of a file."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:  # numpy's; torch's, which has no class of its own
-        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
-            raise
-        raise CheckpointError(
-            f"tensor {shown(name)} of {entry.numel:,} elements does not fit into free memory; is the file damaged?"
-        ) from error
 
 
 def _check_shards(files: Sequence[_File], index: Index) -> None:

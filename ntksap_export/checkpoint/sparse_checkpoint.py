@@ -10,6 +10,7 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
+from ntksap_export.checkpoint.container import within_memory
 from ntksap_export.checkpoint.encodings import AUTO, Decoded, encode
 from ntksap_export.checkpoint.fit import check_memory, misfits
 from ntksap_export.checkpoint.names import claim_
@@ -101,7 +102,7 @@ class SparseCheckpoint:
         Raises:
             CheckpointError: a file is missing, foreign or damaged, or a newer version wrote it.
         """
-        with open_checkpoint(path) as reader:
+        with open_checkpoint(path) as reader, within_memory(f"{path}: it"):
             return cls.of_source(reader)
 
     @classmethod
@@ -163,7 +164,7 @@ def describe(path: str | os.PathLike[str]) -> SizeReport:
     Raises:
         CheckpointError: the file is missing, foreign or damaged.
     """
-    with open_checkpoint(path) as reader:
+    with open_checkpoint(path) as reader, within_memory(f"{path}: it"):
         return SizeReport(
             tuple(
                 SizeRow.of(name, entry, reader.read(name), reader.stored_bytes(name))

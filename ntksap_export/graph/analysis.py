@@ -14,11 +14,11 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from ntksap_export.graph.shapes import infer_shapes
+
 Array = npt.NDArray[Any]
-Shape = tuple[int | str | None, ...]
 
 FLOATS: Final = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)
-_SMALL: Final = 4096  # elements; larger initializers tell shape inference nothing but their shape
 _OVERRIDABLE_SINCE: Final = 4  # IR version: from it on, an initializer that is also an input is a default
 _CONSTANT_FIELDS: Final = {
     "value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64,
@@ -53,7 +53,7 @@ class Index:
         self._defaults = {value.name for value in graph.input} & self._initializers.keys() if defaults else set()
         self._arrays: dict[str, Array] = {}
         self._removed: set[int] = set()
-        self.shapes, self.types = _infer(proto)
+        self.shapes, self.types = infer_shapes(proto)
 
     def is_standard(self, at: int) -> bool:
         """Whether the node is of ONNX's own domain and has no graph inside."""
@@ -114,7 +114,7 @@ class Index:
         if name in self._initializers and len(self._readers[name]) == 1 and not self.is_seen(name):
             self._initializers[name].CopyFrom(numpy_helper.from_array(value, name))
             self._arrays[name] = value
-            self._resize_input(name, value.shape)
+            self._resize_notes(name, value.shape)
             return
         if not name:  # a bias where there was none
             weight = node.input[1]
@@ -208,9 +208,9 @@ class Index:
                     del graph.input[at]
                 return
 
-    def _resize_input(self, name: str, shape: tuple[int, ...]) -> None:
-        # files of old exporters list initializers among the inputs, with their shapes
-        for value in self.proto.graph.input:
+    def _resize_notes(self, name: str, shape: tuple[int, ...]) -> None:
+        # old exporters list initializers among the inputs, with their shapes; new ones among the noted values
+        for value in (*self.proto.graph.input, *self.proto.graph.value_info):
             if value.name == name:
                 kind = value.type.tensor_type.elem_type
                 value.CopyFrom(helper.make_tensor_value_info(name, kind, shape))
@@ -265,38 +265,3 @@ def _graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
             yield item.g
         elif item.type == item.GRAPHS:
             yield from item.graphs
-
-
-def _infer(proto: onnx.ModelProto) -> tuple[dict[str, Shape], dict[str, int]]:
-    # over a copy without its large initializers: their shapes are enough, and 2 GiB are no limit then
-    light = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
-    graph, source = light.graph, proto.graph
-    graph.name = source.name or "graph"
-    graph.node.extend(source.node)
-    graph.output.extend(source.output)
-    graph.sparse_initializer.extend(source.sparse_initializer)
-    given = {value.name for value in source.input}
-    graph.input.extend(source.input)
-    for item in source.initializer:
-        if int(np.prod(item.dims, dtype=np.int64)) <= _SMALL:
-            graph.initializer.append(item)
-        if item.name not in given:
-            graph.input.append(helper.make_tensor_value_info(item.name, item.data_type, list(item.dims)))
-    try:
-        light = onnx.shape_inference.infer_shapes(light, data_prop=True)
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
-        return {}, {}  # nothing is known, so that nothing is touched
-    shapes: dict[str, Shape] = {}
-    types: dict[str, int] = {}
-    for value in (*light.graph.input, *light.graph.value_info, *light.graph.output):
-        tensor = value.type.tensor_type
-        if value.type.HasField("tensor_type") and tensor.HasField("shape"):
-            shapes[value.name] = tuple(_axis(axis) for axis in tensor.shape.dim)
-            types[value.name] = tensor.elem_type
-    return shapes, types
-
-
-def _axis(axis: onnx.TensorShapeProto.Dimension) -> int | str | None:
-    if axis.HasField("dim_value"):
-        return int(axis.dim_value)
-    return str(axis.dim_param) or None

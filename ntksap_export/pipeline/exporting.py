@@ -142,10 +142,10 @@ def _verified(context: Context, reference: nn.Module, graph: Graph, staged: Path
     try:
         parity = verify(reference, graph, images, Limits(config.atol, config.rtol), file=staged)
     except ExportError as error:  # onnxruntime does not even load it
-        move_graph(staged, run.file("rejected.onnx"))
+        write_graph(config, graph, run.file("rejected.onnx"))
         raise ExportError(f"{error}; see rejected.onnx") from error
     if not parity.passed:
-        move_graph(staged, run.file("rejected.onnx"))
+        write_graph(config, graph, run.file("rejected.onnx"))
         write_json(run.file("rejected_parity.json"), parity.to_json())
         raise ExportError(f"{parity.complaint()}; see rejected.onnx and rejected_parity.json")
     return parity

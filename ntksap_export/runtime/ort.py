@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ class OrtSession(Closing):
         try:
             self._session = onnxruntime.InferenceSession(source, settings, providers=_SETTINGS[provider])
         except Exception as error:  # onnxruntime's own exception classes have no common public base
-            raise ExportError(f"onnxruntime cannot load the graph: {first_line(error)}") from error
+            raise ExportError(f"onnxruntime cannot load the graph: {_why(error)}") from error
         if self._session.get_providers()[0] != wanted:
             raise UnavailableError(f"onnxruntime fell back from {wanted} to {self._session.get_providers()[0]}")
         self.options: dict[str, Any] = {
@@ -151,3 +152,9 @@ def open_tensorrt(graph: Path | bytes, device: str, threads: int) -> OrtSession:
     if device != "cuda":
         raise UnavailableError(f"TensorRT runs on CUDA devices only; got {device}")
     return OrtSession(graph, "tensorrt", threads)
+
+
+def _why(error: Exception) -> str:
+    """What it says, without its codes and the path of a file that may be there for a moment only."""
+    said = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed:)?", "", str(error))
+    return first_line(RuntimeError(said))

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ntksap_export.checkpoint import SparseCheckpoint
+from ntksap_export.errors import CheckpointError
+
 from .checkpoint_cases import PROVENANCE, address_space, forged, joined
 from .test_damaged_files import refusal, written
 
@@ -66,3 +69,15 @@ def test_memory_that_this_process_may_not_take(tmp_path: Path, shape: list[int],
 
     elements = 2**30 if kept == 0 else 2**29
     assert said == f"tensor 'a.weight' of {elements:,} elements does not fit into free memory; is the file damaged?"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits address space as Linux does")
+def test_memory_that_only_the_check_of_what_was_read_asks_for(tmp_path: Path) -> None:
+    entry = {"encoding": "gap", "mask": "stored", "shape": [2**28], "dtype": "I8", "kept": 0, "raw": 0, "bytes": [0, 0]}
+    document = {"schema": 2, "tensors": {"a.weight": entry}, "provenance": None}
+    path = written(tmp_path / "model.safetensors", forged({"a.weight.packed": ("U8", [0], b"")}, document))
+
+    with address_space(5 * 2**27), pytest.raises(CheckpointError) as caught:  # values and mask take 4 * 2**27
+        SparseCheckpoint.load(path)
+
+    assert f"{path}: it does not fit into free memory; is the file damaged?" == str(caught.value)

@@ -28,7 +28,7 @@ def test_weights_in_a_file_of_their_own_are_part_of_the_run(finished_run: Path) 
     state = json.loads((finished_run / ".ntksap" / "state.json").read_text())
     facts = inspect_path(finished_run / "model.onnx")
 
-    assert {"model.onnx", data, "parity.json"} == set(state["export"]["files"])
+    assert {"model.onnx", data, "parity.json"} <= set(state["export"]["files"])
     assert {"model.onnx", data} <= set(summary(finished_run)["files"])
     assert sum((finished_run / name).stat().st_size for name in ("model.onnx", data)) == facts["file_bytes"]
     assert before.to_bytes() == Graph.load(finished_run / "model.onnx").to_bytes()
@@ -87,7 +87,7 @@ def test_a_graph_that_normalizes_agrees_on_pixels_and_is_measured(
         answers(graph, pixels if dtype == "uint8" else unit.astype(np.float32)), expected, rtol=1e-3, atol=1e-3
     )
     assert parity["passed"]
-    assert any(line.startswith("normalization: std folded") for line in parity["passes"])
+    assert any(line.startswith("normalization: std folded") for line in parity["input"])
     told = read_preprocessing(graph)
     assert told is not None
     assert (dtype, list(told.graph_mean or ())) == (told.dtype, config["mean"])
@@ -101,6 +101,20 @@ def test_a_graph_that_normalizes_agrees_on_pixels_and_is_measured(
         None, None, Silent(),
     )  # fmt: skip
     assert {"measured"} == {cell["status"] for cell in measured["cells"]}
+
+
+@pytest.mark.parametrize("setting", [{"normalize": True}, {"input": "uint8"}])
+def test_smaller_precisions_take_pixels_too(finished_run: Path, setting: dict[str, object]) -> None:
+    asked = {"int8": True, "fp16": True, "calibration_images": 32, "max_drop": 100.0}
+    run_stage("export", finished_run, asked)
+    plain = json.loads((finished_run / "parity.json").read_text())["precisions"]
+
+    run_stage("export", finished_run, {**asked, **setting})
+    found = json.loads((finished_run / "parity.json").read_text())["precisions"]
+
+    assert [True, True] == [found[name]["passed"] for name in ("fp16", "int8")]
+    assert plain["fp16"]["accuracy"]["before"] == found["fp16"]["accuracy"]["before"]
+    assert abs(plain["int8"]["accuracy"]["after"] - found["int8"]["accuracy"]["after"]) < 0.05
 
 
 def test_sparse_initializers_are_what_was_compared(finished_run: Path) -> None:

@@ -18,7 +18,7 @@ from ntksap_export.checkpoint import SparseCheckpoint, load_mask
 from ntksap_export.config import make_config
 from ntksap_export.data import open_data
 from ntksap_export.errors import DataError, ExportError, RunDirectoryError
-from ntksap_export.graph import Graph
+from ntksap_export.graph import Graph, PassLog
 from ntksap_export.pipeline import STAGES, exporting, run_road, run_stage, stages, summary
 from ntksap_export.pipeline.plan import FILES
 from ntksap_export.pipeline.run_dir import fingerprint
@@ -242,8 +242,8 @@ def test_a_graph_that_disagrees_does_not_take_the_place_of_a_good_one(
     before = {name: (finished_run / name).read_bytes() for name in EXPORTED}
     real = exporting.optimize
 
-    def broken(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
-        made, log = real(graph)
+    def broken(graph: Graph, passes: tuple[str, ...]) -> tuple[Graph, tuple[PassLog, ...]]:
+        made, log = real(graph, passes)
         (item,) = (item for item in made.proto.graph.initializer if item.name == "layer2.1.conv1.weight")
         item.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(item) + np.float32(0.1), item.name))
         return made, log
@@ -269,8 +269,8 @@ def test_a_graph_that_no_runtime_loads_is_kept_under_another_name(
     before = {name: (finished_run / name).read_bytes() for name in EXPORTED}
     real = exporting.optimize
 
-    def broken(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
-        made, log = real(graph)
+    def broken(graph: Graph, passes: tuple[str, ...]) -> tuple[Graph, tuple[PassLog, ...]]:
+        made, log = real(graph, passes)
         made.proto.graph.node[0].op_type = "NoSuchOperator"
         return made, log
 

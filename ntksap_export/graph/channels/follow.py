@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ntksap_export.graph.analysis import Index, Shape
+from ntksap_export.graph.analysis import Index
 from ntksap_export.graph.channels.constants import is_float
 from ntksap_export.graph.channels.layers import Layer, read_layer
 from ntksap_export.graph.channels.values import Classes, Ids, Numbers, Value
+from ntksap_export.graph.shapes import Shape
 
 
 @dataclass(slots=True)

@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 
-from ntksap_export.graph.analysis import Array, Shape
+from ntksap_export.graph.analysis import Array
 from ntksap_export.graph.channels.constants import is_float, one_place, run_once
 from ntksap_export.graph.channels.follow import Channels
 from ntksap_export.graph.channels.values import Numbers, Value
 from ntksap_export.graph.passes.fold_batchnorm import is_inference
+from ntksap_export.graph.shapes import Shape
 
 
 def follow_map(channels: Channels, at: int) -> str | None:
