@@ -175,14 +175,15 @@ def main() -> None:
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu where the machine has other users")
     parser.add_argument("--title", default="digits", help="how the results call the data")
     parser.add_argument("--only", nargs="*", default=[case.model for case in CASES])
+    parser.add_argument("--methods", nargs="*", default=list(CASES[0].rounds))
     parser.add_argument("--runs", type=int, default=30)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = [row for row in earlier() if row["model"] not in options.only]
+    rows = [r for r in earlier() if r["model"] not in options.only or r["method"] not in options.methods]
     for case in (case for case in CASES if case.model in options.only):
         images = data.loaders(options.data, batch_size=64, image_size=case.score_size)
         classes = len(images.spec.classes)
-        for method in case.rounds:
+        for method in (method for method in case.rounds if method in options.methods):
             for sparsity in SPARSITIES:
                 mask = choose(case, method, sparsity, images, classes)
                 for state in case.states:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Final
 
 from ntksap_export.config import defaults
 from ntksap_export.errors import ConfigError, ExportError
-from ntksap_export.graph import Graph, optimize, select_passes
+from ntksap_export.graph import Graph, move_graph, optimize, select_passes
 from ntksap_export.pipeline.exporting import passes_json
 from ntksap_export.progress import Progress, Silent
 from ntksap_export.runtime.same import SameCheck, compare_graphs
@@ -36,8 +37,8 @@ def optimize_file(
     """Run passes over `source` and write `target`, whole or not at all, after comparing the two on noise.
 
     Args:
-        source: an ONNX file of any maker; external data that it has come into the new one.
-        target: what to write.
+        source: an ONNX file of any maker, with its external data beside it.
+        target: what to write; above 1 GiB with external data beside it.
         passes: as `--passes` has them; nothing is the usual list without strip_metadata.
         overwrite: `target` may be `source`.
         check: run both with onnxruntime on noise, batches 1 and 2, and write nothing if they differ.
@@ -62,17 +63,19 @@ def optimize_file(
     for entry in log:
         for line in entry.lines():
             say(f"  {line}")
-    content = after.to_bytes()
-    checks: tuple[SameCheck, ...] = ()
-    if check:
-        checks = compare_graphs(before.to_bytes(), content, size=image_size, atol=atol, rtol=rtol)
-        _refuse_differences(checks, names, atol, rtol)
     size = source.stat().st_size
-    after.save(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".part", dir=target.parent) as beside:
+        staged = Path(beside) / target.name
+        after.save(staged)
+        checks = compare_graphs(source, staged, size=image_size, atol=atol, rtol=rtol) if check else ()
+        _refuse_differences(checks, names, atol, rtol)
+        files = move_graph(staged, target)
     return {
         "schema": 1,
         "source": str(source),
         "target": str(target),
+        "files": [str(file) for file in files],
         "bytes": [size, target.stat().st_size],
         "nodes": [len(before.proto.graph.node), len(after.proto.graph.node)],
         **passes_json(log),

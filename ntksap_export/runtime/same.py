@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -49,12 +50,12 @@ class SameCheck:
 
 
 def compare_graphs(
-    before: bytes, after: bytes, *, size: int, atol: float, rtol: float, seed: int = 0
+    before: Path | bytes, after: Path | bytes, *, size: int, atol: float, rtol: float, seed: int = 0
 ) -> tuple[SameCheck, ...]:
     """Run both graphs on the same noise, batches 1 and 2, the new one with onnxruntime's optimization off and on.
 
     Args:
-        before: what is right.
+        before: what is right: a file, or its bytes.
         after: what is compared.
         size: of every open axis of an input other than the first.
         atol: absolute tolerance.
@@ -78,11 +79,12 @@ def compare_graphs(
     return tuple(checks)
 
 
-def _open(content: bytes, level: str, what: str) -> Any:
+def _open(source: Path | bytes, level: str, what: str) -> Any:
     settings = onnxruntime.SessionOptions()
     settings.graph_optimization_level = _LEVELS[level]
     settings.log_severity_level = 4
     try:
+        content = str(source) if isinstance(source, Path) else source
         return onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exception classes have no common public base
         raise ExportError(f"{_cannot(what)} ({first_line(error)}); --no-check goes on without comparing") from error

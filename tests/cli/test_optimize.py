@@ -72,6 +72,18 @@ def test_json_is_the_log_as_data_and_quiet_is_quiet(ntksap: Call, source: Path, 
     assert all(check["passed"] for check in result["checks"])
 
 
+def test_external_data_are_read(ntksap: Call, tmp_path: Path) -> None:
+    pair, target = tmp_path / "pair" / "in.onnx", tmp_path / "out.onnx"
+    pair.parent.mkdir()
+    onnx.save(foreign(), str(pair), save_as_external_data=True, location="in.data", size_threshold=100)
+
+    code, out, _ = ntksap("optimize", pair, target, "--json")
+
+    assert (0, [str(target)], True) == (code, json.loads(out)["files"], (pair.parent / "in.data").is_file())
+    given = np.random.default_rng(0).standard_normal((2, 3, 9, 9)).astype(np.float32)
+    np.testing.assert_allclose(run(onnx.load(str(target)), given), run(foreign(), given), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("passes", "names"),
     [

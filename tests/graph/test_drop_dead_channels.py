@@ -553,3 +553,29 @@ def test_integer_weights_are_left_alone() -> None:
 
     assert proto.SerializeToString(deterministic=True) == after.SerializeToString(deterministic=True)
     assert ((), ()) == (outcome.changed, outcome.left)
+
+
+def test_what_stays_for_its_place_alone_keeps_nothing_alive() -> None:
+    """The classifier reads nothing: of the network before it one channel each stays, and no more."""
+    w0, w1, nothing = draw(7, 5, 3, 1, 1), draw(8, 6, 5, 3, 3), {"fw": np.zeros_like(FC["fw"]), "fb": FC["fb"]}
+    proto = model(RESIDUAL, w0=w0, b0=B2, w1=w1, b1=B1, w2=W2, b2=B2, **nothing)
+
+    after, _ = compacted(proto, atol=0)
+
+    assert {"w0": (1, 3, 1, 1), "w1": (1, 1, 3, 3), "w2": (1, 1, 3, 3), "fw": (4, 1)}.items() <= shapes(after).items()
+
+
+@pytest.mark.parametrize(
+    ("dead", "left"), [(1, 16), (3, 16), (4, 12), (5, 12), (7, 12), (8, 8), (9, 7), (12, 4), (14, 2), (15, 1)]
+)
+def test_many_channels_stay_a_multiple_of_four(dead: int, left: int) -> None:
+    w1, b1 = emptied(draw(1, 16, 3, 3, 3), *range(1, dead + 1)), draw(3, 16)
+    w2 = draw(2, 5, 16, 3, 3)
+
+    after, outcome = compacted(model(INNER, w1=w1, b1=b1, w2=w2, b2=B2, **FC), atol=2e-5)
+
+    assert ((left, 3, 3, 3), (5, left, 3, 3)) == (shapes(after)["w1"], shapes(after)["w2"])
+    place = left - (16 - dead)
+    faster = "it makes the channels of its value a multiple of 4, which is faster"
+    expected = {f"w1: {place} constant channels": faster} if place else {}
+    assert expected == reasons(outcome)

@@ -14,8 +14,9 @@ rounding. Where it would meet zero padding, the sum over the border is another t
 goes if all weights on taps that can fall on padding are zero. Finite numbers are taken for granted: 0 * inf is NaN.
 
 A value that is constant in all its channels, and added to or multiplied with another one, is written as a constant, and
-the branch that made it is gone. The graph's outputs keep their shape, and each value at least one channel.
-Parameters and multiply-adds are counted dense, zeros included.
+the branch that made it is gone. The graph's outputs keep their shape, and each value keeps at least one channel; one of
+more than 8 channels keeps a multiple of 4, which runtimes are faster with. Parameters and multiply-adds are counted
+dense, zeros included.
 """
 
 from __future__ import annotations
