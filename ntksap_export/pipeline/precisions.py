@@ -13,7 +13,7 @@ from torch import nn
 
 from ntksap_export.data import Loader, scoring_set
 from ntksap_export.errors import DataError
-from ntksap_export.graph import Graph
+from ntksap_export.graph import Graph, remove_graph
 from ntksap_export.graph.precision import named
 from ntksap_export.pipeline.context import Context
 from ntksap_export.pipeline.graph_input import taken_of_normalized
@@ -114,7 +114,7 @@ def run_precisions(context: Context, model: nn.Module, graph: Graph, images: Ima
     """
     for name in PRECISIONS:
         for file in (f"model.{name}.onnx", f"rejected.{name}.onnx"):  # of another model.onnx
-            context.run.file(file).unlink(missing_ok=True)
+            remove_graph(context.run.file(file))
     asked = [name for name in PRECISIONS if getattr(context.config, name)]
     bench, made = Bench(context, named(graph)), Precisions()
     for name in asked:
@@ -122,14 +122,14 @@ def run_precisions(context: Context, model: nn.Module, graph: Graph, images: Ima
         parity = verify(model, smaller, images, LIMITS[name], noise=name != "int8")
         problem = _problem(name, judged, parity, context.config.max_drop)
         file = f"{'rejected' if problem else 'model'}.{name}.onnx"
-        smaller.save(context.run.file(file))
+        written = smaller.save(context.run.file(file), context.config.external_data)
         entry = {
             **parity.to_json(),
             **details,
             "passed": problem is None,
             "problem": problem,
             "file": file,
-            "bytes": context.run.file(file).stat().st_size,
+            "bytes": sum(part.stat().st_size for part in written),
             "accuracy": judged.to_json(),
             "least_agreement": AGREEMENT[name],
             "max_drop": context.config.max_drop,
@@ -137,7 +137,7 @@ def run_precisions(context: Context, model: nn.Module, graph: Graph, images: Ima
         context.progress.say(f"  {name}: {_told(judged)}, {entry['bytes'] / 1e6:.2f} MB")
         made = replace(
             made,
-            files=made.files if problem else (*made.files, file),
+            files=made.files if problem else (*made.files, *(part.name for part in written)),
             entries={**made.entries, name: entry},
             problems=made.problems if problem is None else (*made.problems, f"{problem}; see {file} and parity.json"),
         )

@@ -134,6 +134,19 @@ def test_without_the_flag_the_file_of_another_export_goes(finished_run: Path) ->
     assert {} == stored(finished_run)
 
 
+def test_their_weights_stand_where_those_of_the_float32_graph_do(finished_run: Path) -> None:
+    run_stage("export", finished_run, {"fp16": True, "external_data": "always"})
+    graph, data = sorted(finished_run.glob("model.fp16.onnx*"))
+
+    assert graph.stat().st_size + data.stat().st_size == stored(finished_run)["fp16"]["bytes"]
+    assert data.name in summary(finished_run)["files"]
+    assert 0 < accuracy(graph)
+
+    run_stage("export", finished_run, {"external_data": "auto", "fp16": False})
+
+    assert [] == list(finished_run.glob("*.data"))
+
+
 def test_one_that_is_too_far_off_is_rejected_and_the_float32_graph_stays(
     finished_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
