@@ -8,12 +8,14 @@ from typing import Any
 
 from ntksap_export.atomic import write_json, write_text
 from ntksap_export.checkpoint import describe, save_mask
+from ntksap_export.errors import RunDirectoryError
 from ntksap_export.graph import Graph, dense_twin, files_of, load_dense
 from ntksap_export.masks import format_channels, format_health, format_table, layer_costs, mask_health, mask_table
 from ntksap_export.pipeline.choose import choose_mask
 from ntksap_export.pipeline.context import CHANNELS, Context, config_json
 from ntksap_export.pipeline.exporting import made_graph, run_export
 from ntksap_export.pipeline.precisions import PRECISIONS
+from ntksap_export.pipeline.summary import stale
 from ntksap_export.pipeline.training import run_train
 from ntksap_export.profiling.environment import environment
 from ntksap_export.profiling.profile import Variant, profile
@@ -106,8 +108,14 @@ def _dense_graph(context: Context, graph: Graph, removed: bool) -> Graph:
 
 
 def run_report(context: Context) -> tuple[str, ...]:
-    """Write report.html and README.md from what the other stages left."""
+    """Write report.html and README.md from what the other stages left.
+
+    Raises:
+        RunDirectoryError: a part is missing, or was measured of an earlier graph.
+    """
     run = context.run
+    if stale(run, "profile") and run.file("profile.json").is_file():
+        raise RunDirectoryError(f"'{run.file('profile.json')}' is of an earlier graph; run `ntksap profile` first")
     data = ReportInput(
         config=run.read_json("config.json"),
         mask=run.read_json("mask.json"),

@@ -28,7 +28,7 @@ def summary(out: Path) -> dict[str, Any]:
         "num_classes": config["num_classes"],
         "input_size": config["pretrained_cfg"]["input_size"],
         "method": settings["method"],
-        "files": {file.name: file.stat().st_size for name in _FILES for file in files_of(run.file(name))},
+        "files": {file.name: file.stat().st_size for name in _files(run) for file in files_of(run.file(name))},
         "stages": [stage for stage in STAGES if run.finished(stage)],
     }
     if mask := _read(run, "mask.json"):
@@ -57,9 +57,18 @@ def summary(out: Path) -> dict[str, Any]:
             name: {**entry["accuracy"], "passed": entry["passed"], "float32_layers": [*entry.get("float32_layers", ())]}
             for name, entry in parity.get("precisions", {}).items()
         }
-    if profile := _read(run, "profile.json"):
+    if not stale(run, "profile") and (profile := _read(run, "profile.json")):
         result["latency"] = [latency_row(cell) for cell in profile["cells"]]
     return result
+
+
+def stale(run: RunDir, stage: str) -> bool:
+    """Whether what a stage after `export` left is of another graph than the one that is there."""
+    return run.finished("export") and not run.finished(stage)
+
+
+def _files(run: RunDir) -> list[str]:
+    return [name for name in _FILES if not (name == "report.html" and stale(run, "report"))]
 
 
 def _channels(told: dict[str, Any] | None) -> dict[str, int] | None:

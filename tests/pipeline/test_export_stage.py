@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from ntksap_export.config import make_config
-from ntksap_export.errors import ConfigError
+from ntksap_export.errors import ConfigError, RunDirectoryError
 from ntksap_export.graph import SPARSE_WARNING, Graph, load_dense, read_preprocessing
 from ntksap_export.pipeline import RunDir, inspect_path, profile_graph, run_stage, summary
 from ntksap_export.pipeline.run_dir import fingerprint
@@ -148,3 +148,15 @@ def test_sparse_weights_and_a_file_of_their_own_are_refused_together() -> None:
 def answers(proto: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     return np.asarray(session.run(None, {"images": images})[0])
+
+
+def test_times_of_an_earlier_graph_are_told_by_nobody(finished_run: Path) -> None:
+    before = summary(finished_run)
+    assert ("report.html" in before["files"], bool(before["latency"])) == (True, True)
+
+    run_stage("export", finished_run, {"opset": 18})
+
+    after = summary(finished_run)
+    assert ("report.html" in after["files"], "latency" in after) == (False, False)
+    with pytest.raises(RunDirectoryError, match="profile.json' is of an earlier graph; run `ntksap profile` first"):
+        run_stage("report", finished_run, {})
