@@ -27,6 +27,7 @@ MaskFile = Annotated[
 ]
 _OF_A_MODEL = ("weights", "num_classes", "image_size", "mean", "std", "stem", "seed")
 _OF_A_RUN = ("data", "data_dir", "broken_images")
+_OF_IMAGES = ("fp16", "fp16_io", "int8", "int8_keep", "int8_range", "max_drop", "calibration", "calibration_images")
 
 
 @options.takes(*_OF_A_RUN, *_OF_A_MODEL, *options.EXPORT)
@@ -52,5 +53,7 @@ def export(
         raise ConfigError("--out FILE.onnx says where the graph goes")
     if unread := [name for name in _OF_A_RUN if name in values]:
         raise ConfigError(f"--{unread[0].replace('_', '-')} is for a run directory; here noise is compared")
+    if images := [name for name in _OF_IMAGES if name in values]:
+        raise ConfigError(f"--{images[0].replace('_', '-')} needs images to calibrate and judge on; name a run directory")
     result = export_any(target, values, out or Path("model.onnx"), mask, console.make_progress(quiet))
     console.print_json(result) if json else print(texts.export_text(result))

@@ -74,14 +74,7 @@ class Preprocessing:
             TypeError, ValueError: it is not what `to_json` writes.
         """
         known = {key: value[key] for key in cls.__dataclass_fields__ if key in value}
-        for key, length in (
-            ("size", 2),
-            ("value_range", 2),
-            ("mean", 3),
-            ("std", 3),
-            ("graph_mean", 3),
-            ("graph_std", 3),
-        ):
+        for key, length in _LENGTHS.items():
             if known.get(key) is not None:
                 numbers = tuple((int if key == "size" else float)(number) for number in known[key])
                 if len(numbers) != length:

@@ -80,6 +80,6 @@ def _advice(
     if emptied:
         advice.append(
             f"{emptied} channels in {sum(name != classifier for name in no_output)} layers have nothing kept: "
-            "they only emit a constant and could be removed."
+            "they only emit a constant; export removes those that it can."
         )
     return tuple(advice)

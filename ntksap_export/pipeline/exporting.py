@@ -32,6 +32,7 @@ from ntksap_export.pipeline.graph_input import (
     graph_images,
     normalized_images,
     preprocessing_of,
+    taken_by_graph,
     with_input,
 )
 from ntksap_export.pipeline.precisions import run_precisions
@@ -70,7 +71,14 @@ def run_export(context: Context) -> tuple[str, ...]:
     run.file("rejected_parity.json").unlink(missing_ok=True)
     samples = write_samples(run.path, reference, graph, images)
     files = move_graph(staged, run.file("model.onnx"))
-    stored = {**parity.to_json(), **passes_json(log), "input": list(said), "opset": config.opset}
+    stored = {
+        **parity.to_json(),
+        **passes_json(log),
+        "input": list(said),
+        "takes": taken_by_graph(config, preprocessing_of(context)).to_json(),
+        "sparse_initializers": config.sparse_initializers,
+        "opset": config.opset,
+    }
     write_json(run.file("parity.json"), stored)
     smaller = run_precisions(context, reference, graph, images)
     write_json(run.file("parity.json"), {**stored, "precisions": smaller.entries})

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ntksap_export.report import tables
+from ntksap_export.report import graph, tables
 from ntksap_export.report.cells import pruned_of
 from ntksap_export.report.inputs import ReportInput, at
 from ntksap_export.report.text import percent, size, sparsity_of, verdict
@@ -44,7 +44,7 @@ def markdown(value: object) -> str:
 
 def _context(data: ReportInput) -> dict[str, Any]:
     """Every name the template uses."""
-    size_of_input = [int(side) for side in at(data.config, "pretrained_cfg", "input_size", default=[3, 224, 224])]
+    shape, dtype = graph.input_of(data)
     return {
         "architecture": str(at(data.config, "architecture", default="network")),
         "sparsity": sparsity_of(data),
@@ -57,9 +57,9 @@ def _context(data: ReportInput) -> dict[str, Any]:
         "results": _results(data),
         "latency_rows": tables.latency_rows(data.profile, pruned_of(data)),
         "environment": at(data.profile, "environment", "cpu"),
-        "input_shape": "(" + ", ".join(map(str, [1, *size_of_input])) + ")",
-        "mean": at(data.config, "pretrained_cfg", "mean"),
-        "std": at(data.config, "pretrained_cfg", "std"),
+        "input_shape": str(shape),
+        "input_dtype": dtype,
+        "preparation": graph.preparation(data),
         "limitations": _limitations(data),
         "fence": "`" * max(3, 1 + max((len(run) for run in re.findall("`+", data.command)), default=0)),
         "command": data.command,
@@ -79,6 +79,8 @@ def _results(data: ReportInput) -> list[tuple[str, str]]:
     if data.parity:
         passed = "passed" if at(data.parity, "passed") else "FAILED"
         found.append(("parity of model.onnx with the model", passed))
+    if removed := graph.compaction(data.parity):
+        found.append(("removed from model.onnx, exactly, as the mask emptied it", removed))
     for file, _, before, after, *_, result in tables.precision_rows(data.parity):
         found.append((f"top-1 accuracy of {file}", f"{after}, model.onnx {before}; {result}"))
     return found + [(f"size of {name}", size(value)) for name, value in data.sizes.items()]
@@ -94,12 +96,8 @@ def _limitations(data: ReportInput) -> list[str]:
             "The best epoch was chosen on the same validation images that its accuracy is reported on.",
         ]
     found += tables.precision_notes(data.parity)
-    zeros = [
-        "Zeros in model.onnx are stored as zeros. A runtime without sparse kernels multiplies by them, so the"
-        " theoretical speed-up is a count of operations, not a latency.",
-    ]
     found += [
-        *(zeros if at(data.mask, "pattern") != "channel" else []),
+        *([graph.zeros(data.parity)] if at(data.mask, "pattern") != "channel" else []),
         "Latency and peak RSS hold for the machine, the versions and the threads they were measured with.",
     ]
     return found + [str(advice) for advice in at(data.mask, "health", "advice", default=[])]

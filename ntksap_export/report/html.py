@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ntksap_export.report import charts, tables
+from ntksap_export.report import charts, graph, tables
 from ntksap_export.report.cells import pruned_of
 from ntksap_export.report.inputs import ReportInput, at
 from ntksap_export.report.text import percent, sparsity_of, verdict
@@ -75,6 +75,8 @@ def _context(data: ReportInput) -> dict[str, Any]:
         "sizes": _present(charts.sizes_figure(data)),
         "parity": data.parity,
         "parity_rows": tables.parity_rows(data.parity),
+        "removed": graph.compaction(data.parity),
+        "preparation": graph.preparation(data) if data.parity else "",
         "agreement": percent(at(data.parity, "top1_agreement")),
         "parity_passed": bool(at(data.parity, "passed")),
         "precision_rows": tables.precision_rows(data.parity),

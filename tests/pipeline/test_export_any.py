@@ -139,3 +139,13 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
     assert said in err
     assert 1 == len(err.splitlines())
     assert before == sorted(tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("flags", [("--int8",), ("--fp16",), ("--calibration-images", "64")])
+def test_what_needs_images_is_refused_without_a_run(
+    finished_run: Path, tmp_path: Path, ntksap: Ntksap, flags: tuple[str, ...]
+) -> None:
+    code, _, err = ntksap("export", finished_run / "model.safetensors", "--out", tmp_path / "net.onnx", *flags)
+
+    expected = f"error: {flags[0]} needs images to calibrate and judge on; name a run directory\n"
+    assert (2, expected, []) == (code, err, list(tmp_path.glob("net*")))

@@ -158,5 +158,5 @@ def test_times_of_an_earlier_graph_are_told_by_nobody(finished_run: Path) -> Non
 
     after = summary(finished_run)
     assert ("report.html" in after["files"], "latency" in after) == (False, False)
-    with pytest.raises(RunDirectoryError, match="profile.json' is of an earlier graph; run `ntksap profile` first"):
+    with pytest.raises(RunDirectoryError, match=r"profile\.json' is of an earlier graph; run `ntksap profile` first"):
         run_stage("report", finished_run, {})
