@@ -54,6 +54,6 @@ def export(
     if unread := [name for name in _OF_A_RUN if name in values]:
         raise ConfigError(f"--{unread[0].replace('_', '-')} is for a run directory; here noise is compared")
     if images := [name for name in _OF_IMAGES if name in values]:
-        raise ConfigError(f"--{images[0].replace('_', '-')} needs images to calibrate and judge on; name a run directory")
+        raise ConfigError(f"--{images[0].replace('_', '-')} needs images to judge by; name a run directory")
     result = export_any(target, values, out or Path("model.onnx"), mask, console.make_progress(quiet))
     console.print_json(result) if json else print(texts.export_text(result))

@@ -147,5 +147,5 @@ def test_what_needs_images_is_refused_without_a_run(
 ) -> None:
     code, _, err = ntksap("export", finished_run / "model.safetensors", "--out", tmp_path / "net.onnx", *flags)
 
-    expected = f"error: {flags[0]} needs images to calibrate and judge on; name a run directory\n"
+    expected = f"error: {flags[0]} needs images to judge by; name a run directory\n"
     assert (2, expected, []) == (code, err, list(tmp_path.glob("net*")))
