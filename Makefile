@@ -29,11 +29,14 @@ types: setup
 	ln -s $(CURDIR)/ntksap_export/* $(CURDIR)/cli $(CURDIR)/models .types/ntksap_export/
 	cd .types && $(abspath $(BIN))/mypy --config-file ../pyproject.toml -p ntksap_export
 
+# One process per core, of one thread each: two that share all cores slow each other down.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
 test: lint types
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: lint types
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 clean:
 	rm -rf $(VENV) .types build out *.egg-info

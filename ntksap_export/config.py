@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from ntksap_export.config_checks import check_together
 from ntksap_export.errors import ConfigError
-from ntksap_export.ranges import check_sparsity, read_count
+from ntksap_export.ranges import read_count
 
 # Which stage a key belongs to: a stage's result stays valid as long as its keys, and those before it, are unchanged.
 PRUNE_KEYS = (
@@ -46,7 +47,6 @@ FREE_KEYS = (
 )  # fmt: skip
 
 # Below, the logits' error is twice that of 128 images, measured on ResNet-20 and MobileNetV2 (docs/graphs.md).
-MIN_CALIBRATION_IMAGES = 32
 DEFAULT_SPARSITY = 0.9  # without any budget; n:m patterns bring their own
 # Three ways to say one thing: a flag of one of them overrules a file's other.
 _NUMBER_OF_WEIGHTS = ("sparsity", "density", "params")
@@ -217,7 +217,7 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
         config = RunConfig(**values)
     except ValidationError as error:
         raise ConfigError(_first_problem(error)) from None
-    _check_together(config)
+    check_together(config)
     return config
 
 
@@ -264,52 +264,3 @@ def _first_problem(error: ValidationError) -> str:
         return f"{where}: too few values; got {problem['input']!r}"
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{where}: {message}; got {problem['input']!r}"
-
-
-def _check_together(config: RunConfig) -> None:
-    for sparsity in (config.sparsity, config.channel_sparsity):
-        if sparsity is not None:
-            check_sparsity(sparsity)
-    _check_pattern(config)
-    if config.calibration_images < MIN_CALIBRATION_IMAGES:
-        raise ConfigError(
-            f"calibration-images must be at least {MIN_CALIBRATION_IMAGES}; got {config.calibration_images}. "
-            "Fewer do not show how far activations reach"
-        )
-    if len(config.int8_keep) > 1 and {"auto", "none"} & set(config.int8_keep):
-        raise ConfigError(f"--int8-keep is auto, none or names of layers; got {','.join(config.int8_keep)}")
-    if (config.mean is None) != (config.std is None):
-        raise ConfigError("give both --mean and --std, or neither")
-    if config.std is not None and min(config.std) <= 0:
-        raise ConfigError(f"std must be above 0; got {config.std}")
-    if config.mean is not None and not all(0 <= value <= 1 for value in config.mean):
-        raise ConfigError(f"mean is on the scale where white is 1; got {config.mean}. Divide it and --std by 255")
-    if any(not 0 < at < 1 for at in config.milestones):
-        raise ConfigError(f"milestones are shares of the epochs, in (0, 1); got {config.milestones}")
-    if config.rescale_init and config.weights is not None:
-        raise ConfigError("--rescale-init rescales drawn weights, and --weights are not drawn; leave one of them away")
-    if config.sparse_initializers and config.external_data == "always":
-        raise ConfigError("--sparse-initializers writes one file; leave --external-data always away")
-    for name in ("profile_batch", "profile_threads"):
-        numbers = getattr(config, name)
-        if numbers is not None and (not numbers or min(numbers) < 1):
-            raise ConfigError(f"{flag_name(name)} must be whole numbers of at least 1; got {numbers}")
-    if not config.profile_backend or not config.profile_device:
-        raise ConfigError("profile-backend and profile-device must name at least one each")
-
-
-def _check_pattern(config: RunConfig) -> None:
-    """Refuse what would be ignored without a word."""
-    first, _, second = config.pattern.partition("+")
-    if first != "channel":
-        if config.channel_sparsity is not None or config.round_to != RunConfig.model_fields["round_to"].default:
-            raise ConfigError("--channel-sparsity and --round-to belong to --pattern channel or channel+...")
-        return
-    if not second and config.control == "shuffle":
-        raise ConfigError(
-            "--control shuffle has nothing to shuffle in --pattern channel; use channel+... or --control reinit"
-        )
-    if not second and config.scope != "global":
-        raise ConfigError("--scope layer does not apply to channels; they are compared over all groups")
-    if not second and config.channel_sparsity is not None:
-        raise ConfigError("--channel-sparsity belongs to channel+...; for --pattern channel give --sparsity")

@@ -24,6 +24,7 @@ FLOORS = {
     "masks": 1,
     "atomic": 0,
     "config": 0,
+    "config_checks": 0,
     "config_file": 0,
     "errors": 0,
     "hardware": 0,

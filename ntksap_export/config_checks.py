@@ -1,0 +1,67 @@
+"""Settings that contradict each other, or that would be ignored without a word."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ntksap_export.errors import ConfigError
+from ntksap_export.ranges import check_sparsity
+
+if TYPE_CHECKING:
+    from ntksap_export.config import RunConfig
+
+MIN_CALIBRATION_IMAGES: Final = 32
+
+
+def check_together(config: RunConfig) -> None:
+    """Check settings that each are in range for what they say together.
+
+    Raises:
+        ConfigError: names the flags, and what to do.
+    """
+    for sparsity in (config.sparsity, config.channel_sparsity):
+        if sparsity is not None:
+            check_sparsity(sparsity)
+    _check_pattern(config)
+    if config.calibration_images < MIN_CALIBRATION_IMAGES:
+        raise ConfigError(
+            f"calibration-images must be at least {MIN_CALIBRATION_IMAGES}; got {config.calibration_images}. "
+            "Fewer do not show how far activations reach"
+        )
+    if len(config.int8_keep) > 1 and {"auto", "none"} & set(config.int8_keep):
+        raise ConfigError(f"--int8-keep is auto, none or names of layers; got {','.join(config.int8_keep)}")
+    if (config.mean is None) != (config.std is None):
+        raise ConfigError("give both --mean and --std, or neither")
+    if config.std is not None and min(config.std) <= 0:
+        raise ConfigError(f"std must be above 0; got {config.std}")
+    if config.mean is not None and not all(0 <= value <= 1 for value in config.mean):
+        raise ConfigError(f"mean is on the scale where white is 1; got {config.mean}. Divide it and --std by 255")
+    if any(not 0 < at < 1 for at in config.milestones):
+        raise ConfigError(f"milestones are shares of the epochs, in (0, 1); got {config.milestones}")
+    if config.rescale_init and config.weights is not None:
+        raise ConfigError("--rescale-init rescales drawn weights, and --weights are not drawn; leave one of them away")
+    if config.sparse_initializers and config.external_data == "always":
+        raise ConfigError("--sparse-initializers writes one file; leave --external-data always away")
+    for name in ("profile_batch", "profile_threads"):
+        numbers = getattr(config, name)
+        if numbers is not None and (not numbers or min(numbers) < 1):
+            raise ConfigError(f"{name.replace('_', '-')} must be whole numbers of at least 1; got {numbers}")
+    if not config.profile_backend or not config.profile_device:
+        raise ConfigError("profile-backend and profile-device must name at least one each")
+
+
+def _check_pattern(config: RunConfig) -> None:
+    """Refuse what would be ignored without a word."""
+    first, _, second = config.pattern.partition("+")
+    if first != "channel":
+        if config.channel_sparsity is not None or config.round_to != type(config).model_fields["round_to"].default:
+            raise ConfigError("--channel-sparsity and --round-to belong to --pattern channel or channel+...")
+        return
+    if not second and config.control == "shuffle":
+        raise ConfigError(
+            "--control shuffle has nothing to shuffle in --pattern channel; use channel+... or --control reinit"
+        )
+    if not second and config.scope != "global":
+        raise ConfigError("--scope layer does not apply to channels; they are compared over all groups")
+    if not second and config.channel_sparsity is not None:
+        raise ConfigError("--channel-sparsity belongs to channel+...; for --pattern channel give --sparsity")
