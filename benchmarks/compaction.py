@@ -5,7 +5,7 @@
 Masks of NTK-SAP, SNIP, SynFlow and ERK at 95, 98, 99 and 99.5 %, chosen at initialization, whole network, global scope.
 `init`: BatchNorm's gamma 1 and beta 0, its statistics those of four batches under the mask (resnet50: as drawn, 0 and
 1), so that what a dead channel says is 0. `trained`: 40 steps of SGD on batches of 64 (rate 0.05, momentum 0.9, no
-weight decay), after which the betas of dead channels are not 0 any more. The graphs of a pair are timed in one process,
+weight decay), in which the betas of dead channels may move. The graphs of a pair are timed in one process,
 in turn, one thread, batch 1; they differ in the pass `drop_dead_channels` alone.
 """
 
@@ -153,10 +153,6 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
-def counts(rows: list[dict[str, Any]]) -> set[str]:
-    return {f"{row['ratio']['n']} for {row['model']} ({row.get('clock', 'wall')} time)" for row in rows}
-
-
 def earlier() -> list[dict[str, Any]]:
     """Rows of the last results: with --only, those of other networks stay."""
     file = RESULTS / "compaction.json"
@@ -167,6 +163,12 @@ HEAD = (
     f"{'model':<9} {'state':<8} {'method':<8} {'sparse':>6} {'channels':>10}{'params':>10}{'MACs':>10} {'border':>8} "
     f"{'full ms':>9} {'small ms':>9} {'ratio':>7} (quartiles)"
 )
+
+
+def write(rows: list[dict[str, Any]], title: str) -> None:
+    runs = sorted({f"{row['ratio']['n']} ({row['clock']} time)" for row in rows})
+    head = f"data {title}; one thread, batch 1, n = {', '.join(runs)}"
+    save("compaction", rows, "\n".join([head, "", HEAD, *map(line, rows)]))
 
 
 def main() -> None:
@@ -194,11 +196,9 @@ def main() -> None:
                     found = measure(case, model, mask, options.runs, options.clock)
                     rows.append({**named, "rounds": case.rounds[method], **found})
                     print(line(rows[-1]), rows[-1]["passed"], flush=True)
-        save(
-            "compaction",
-            rows,
-            "\n".join([f"data {Path(options.data).name}, n = {options.runs}", "", HEAD, *map(line, rows)]),
-        )
+        order = [case.model for case in CASES], list(CASES[0].rounds)
+        rows.sort(key=lambda row: (order[0].index(row["model"]), order[1].index(row["method"])))
+        write(rows, options.title)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,9 @@ def test_writers_keep_the_old_file_when_the_disk_fails(
     assert ["file.bin"] == _names(old.parent)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, {"key": object()}], ids=str)
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), {1, 2}, {"key": object()}], ids=["nan", "inf", "set", "object"]
+)
 def test_json_that_cannot_be_written_keeps_the_old_file(old: Path, value: object) -> None:
     with pytest.raises((ValueError, TypeError)):
         write_json(old, value)
