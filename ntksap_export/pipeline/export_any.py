@@ -57,7 +57,8 @@ def export_any(
     Raises:
         ConfigError: settings that do not go together, or no such model.
         CheckpointError: weights or a mask that do not fit.
-        ExportError: the model cannot be exported, or the graph disagrees; it is then left as `NAME.rejected.onnx`.
+        ExportError: the model cannot be exported, or the graph disagrees; it is then left as `NAME.rejected.onnx`
+            with `NAME.rejected.parity.json`.
     """
     _check_out(out)
     path = Path(target)
@@ -74,13 +75,15 @@ def export_any(
     for line in (*said, *pass_lines(log), *notes):
         progress.say(f"  {line}")
     parity = _compared(subject, graph, rejected, told)
-    write_json(
-        out.with_name(f"{out.stem}.parity.json"), {**parity.to_json(), **passes_json(log), "opset": config.opset}
-    )
-    if not parity.passed:
+    stored = {**parity.to_json(), **passes_json(log), "opset": config.opset}
+    told_badly = out.with_name(f"{rejected.stem}.parity.json")
+    if not parity.passed:  # a good graph from before keeps its own
+        write_json(told_badly, stored)
         raise ExportError(f"{parity.complaint()}; see {rejected}")
     remove_graph(rejected)
+    told_badly.unlink(missing_ok=True)
     write_graph(config, graph, out)
+    write_json(out.with_name(f"{out.stem}.parity.json"), stored)
     return {
         "model": config.model,
         "files": {file.name: file.stat().st_size for file in files_of(out)},

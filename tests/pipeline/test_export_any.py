@@ -149,3 +149,19 @@ def test_what_needs_images_is_refused_without_a_run(
 
     expected = f"error: {flags[0]} needs images to judge by; name a run directory\n"
     assert (2, expected, []) == (code, err, list(tmp_path.glob("net*")))
+
+
+def test_one_that_disagrees_leaves_the_good_one_alone(finished_run: Path, tmp_path: Path, ntksap: Ntksap) -> None:
+    command = ("export", finished_run / "model.safetensors", "--out", tmp_path / "net.onnx")
+    assert 0 == ntksap(*command)[0]
+    before = {file.name: file.read_bytes() for file in tmp_path.glob("net*")}
+
+    code, _, err = ntksap(*command, "--atol", "1e-12", "--rtol", "1e-12")
+
+    assert 5 == code, err
+    after = {file.name: file.read_bytes() for file in tmp_path.glob("net*")}
+    assert {"net.rejected.onnx", "net.rejected.parity.json"} == set(after) - set(before)
+    assert before == {name: after[name] for name in before}
+
+    assert 0 == ntksap(*command)[0]
+    assert set(before) == {file.name for file in tmp_path.glob("net*")}
