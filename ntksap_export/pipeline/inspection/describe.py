@@ -34,7 +34,9 @@ def inspect_path(path: Path) -> dict[str, Any]:
         ExportError: a broken graph.
     """
     if path.is_dir() and not (path / "config.json").exists() and format_of(path) is None:
-        raise CheckpointError(f"'{path}' is neither the directory of a run nor a checkpoint; name a file in it")
+        raise CheckpointError(
+            f"'{path}' has no config.json, as a run directory has, and is no checkpoint; name a file in it"
+        )
     if path.is_dir() and (_is_run(path) or format_of(path) is None):
         return {"kind": "run directory", **summary(path)}
     if path.suffix == ".json" and path.is_file() and format_of(path) is None:
