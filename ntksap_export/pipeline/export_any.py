@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from ntksap_export.checkpoint.formats import format_of
 from ntksap_export.checkpoint.formats.files import is_mask_file
 from ntksap_export.config import RunConfig, make_config
 from ntksap_export.errors import CheckpointError, ConfigError, ExportError, RunDirectoryError
-from ntksap_export.graph import Graph, Preprocessing, files_of, remove_graph
+from ntksap_export.graph import Graph, Preprocessing, files_of, move_graph, remove_graph
 from ntksap_export.masks import Mask
 from ntksap_export.pipeline.exporting import graph_of, pass_lines, passes_json, write_graph
 from ntksap_export.pipeline.graph_input import as_taken, behind_input, check_normalizes, normalizes
@@ -71,18 +72,25 @@ def export_any(
     check_normalizes(config, told)
     graph, said, log = graph_of(config, subject.model, subject.mask, _noise(config, 1), told, None)
     rejected = out.with_name(f"{out.stem}.rejected.onnx")
-    notes = write_graph(config, graph, rejected)
-    for line in (*said, *pass_lines(log), *notes):
-        progress.say(f"  {line}")
-    parity = _compared(subject, graph, rejected, told)
-    stored = {**parity.to_json(), **passes_json(log), "opset": config.opset}
     told_badly = out.with_name(f"{rejected.stem}.parity.json")
-    if not parity.passed:  # a good graph from before keeps its own
-        write_json(told_badly, stored)
-        raise ExportError(f"{parity.complaint()}; see {rejected}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".part", dir=out.parent) as beside:
+        staged = Path(beside) / out.name
+        for line in (*said, *pass_lines(log), *write_graph(config, graph, staged)):
+            progress.say(f"  {line}")
+        try:
+            parity = _compared(subject, graph, staged, told)
+        except ExportError:  # onnxruntime does not even load it
+            write_graph(config, graph, rejected)
+            raise
+        stored = {**parity.to_json(), **passes_json(log), "opset": config.opset}
+        if not parity.passed:  # a good graph from before keeps its own
+            write_graph(config, graph, rejected)
+            write_json(told_badly, stored)
+            raise ExportError(f"{parity.complaint()}; see {rejected}")
+        move_graph(staged, out)
     remove_graph(rejected)
     told_badly.unlink(missing_ok=True)
-    write_graph(config, graph, out)
     write_json(out.with_name(f"{out.stem}.parity.json"), stored)
     return {
         "model": config.model,

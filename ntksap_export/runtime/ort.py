@@ -28,9 +28,9 @@ _SETTINGS: dict[str, list[Any]] = {
 }
 _ADVICE = {"tensorrt": "install onnxruntime-gpu in its place, and TensorRT"}
 _NUMBERS = {"tensor(float16)": np.float16}
-_LEVELS = {
-    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+LEVELS = {
     "off": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 
 
@@ -62,7 +62,7 @@ class OrtSession(Closing):
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = threads
         settings.inter_op_num_threads = 1
-        settings.graph_optimization_level = _LEVELS[optimization]
+        settings.graph_optimization_level = LEVELS[optimization]
         settings.log_severity_level = 3
         wanted = _PROVIDERS[provider]
         source = str(graph) if isinstance(graph, Path) else graph

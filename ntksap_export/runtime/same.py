@@ -12,6 +12,7 @@ import onnxruntime
 
 from ntksap_export.errors import ExportError
 from ntksap_export.quoting import first_line
+from ntksap_export.runtime.ort import LEVELS
 
 # type in onnxruntime -> numpy's
 _KINDS: Final = {
@@ -19,10 +20,6 @@ _KINDS: Final = {
     "tensor(int8)": "int8", "tensor(int16)": "int16", "tensor(int32)": "int32", "tensor(int64)": "int64",
     "tensor(uint8)": "uint8", "tensor(uint16)": "uint16", "tensor(uint32)": "uint32", "tensor(uint64)": "uint64",
 }  # fmt: skip
-_LEVELS: Final = {
-    "off": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
-    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
-}
 BATCHES: Final = (1, 2)
 
 
@@ -66,7 +63,7 @@ def compare_graphs(
         ExportError: the old graph cannot be run here, so that nothing can be compared, or the new one cannot.
     """
     reference = _open(before, "off", "the graph")
-    tested = {level: _open(after, level, "the optimized graph") for level in _LEVELS}
+    tested = {level: _open(after, level, "the optimized graph") for level in LEVELS}
     names = [output.name for output in reference.get_outputs()]
     checks = []
     for batch in BATCHES if _is_open(reference) else BATCHES[:1]:
@@ -81,7 +78,7 @@ def compare_graphs(
 
 def _open(source: Path | bytes, level: str, what: str) -> Any:
     settings = onnxruntime.SessionOptions()
-    settings.graph_optimization_level = _LEVELS[level]
+    settings.graph_optimization_level = LEVELS[level]
     settings.log_severity_level = 4
     try:
         content = str(source) if isinstance(source, Path) else source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -235,20 +235,29 @@ def test_a_stage_without_its_input_says_what_to_run(tmp_path: Path, stage: str, 
         run_stage(stage, tmp_path / "run", {})
 
 
+def breaking(monkeypatch: pytest.MonkeyPatch, change: Callable[[onnx.ModelProto], None]) -> None:
+    """Let every graph of an export be changed, in place, after its passes."""
+    real = exporting.optimize
+
+    def broken(graph: Graph, passes: tuple[str, ...]) -> tuple[Graph, tuple[PassLog, ...]]:
+        made, log = real(graph, passes)
+        change(made.proto)
+        return made, log
+
+    monkeypatch.setattr(exporting, "optimize", broken)
+
+
 def test_a_graph_that_disagrees_does_not_take_the_place_of_a_good_one(
     finished_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One weight of the graph is made wrong on its way; the run says which module it is in."""
     before = {name: (finished_run / name).read_bytes() for name in EXPORTED}
-    real = exporting.optimize
 
-    def broken(graph: Graph, passes: tuple[str, ...]) -> tuple[Graph, tuple[PassLog, ...]]:
-        made, log = real(graph, passes)
-        (item,) = (item for item in made.proto.graph.initializer if item.name == "layer2.1.conv1.weight")
+    def change_weight(proto: onnx.ModelProto) -> None:
+        (item,) = (item for item in proto.graph.initializer if item.name == "layer2.1.conv1.weight")
         item.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(item) + np.float32(0.1), item.name))
-        return made, log
 
-    monkeypatch.setattr(exporting, "optimize", broken)
+    breaking(monkeypatch, change_weight)
 
     with pytest.raises(
         ExportError, match=r"disagrees .* part first at Conv '.*' \(module layer2\.1\.conv1\)"
@@ -267,14 +276,11 @@ def test_a_graph_that_no_runtime_loads_is_kept_under_another_name(
     finished_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {name: (finished_run / name).read_bytes() for name in EXPORTED}
-    real = exporting.optimize
 
-    def broken(graph: Graph, passes: tuple[str, ...]) -> tuple[Graph, tuple[PassLog, ...]]:
-        made, log = real(graph, passes)
-        made.proto.graph.node[0].op_type = "NoSuchOperator"
-        return made, log
+    def change_operator(proto: onnx.ModelProto) -> None:
+        proto.graph.node[0].op_type = "NoSuchOperator"
 
-    monkeypatch.setattr(exporting, "optimize", broken)
+    breaking(monkeypatch, change_operator)
 
     with pytest.raises(ExportError, match=r"cannot load the graph: .*NoSuchOperator.*; see rejected\.onnx"):
         run_stage("export", finished_run, {})
