@@ -62,6 +62,11 @@ class Graph:
         """
         return write_graph(path, self.proto, external_data, above_bytes)
 
+    @property
+    def sparse(self) -> tuple[str, ...]:
+        """Names of the sparse initializers."""
+        return tuple(item.values.name for item in self.proto.graph.sparse_initializer)
+
     def weights(self) -> Iterator[tuple[str, np.ndarray]]:
         """Name and value of each initializer of two or more axes."""
         for item in self.proto.graph.initializer:
