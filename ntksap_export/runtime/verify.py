@@ -12,11 +12,9 @@ from torch import nn
 from ntksap_export.graph import Graph
 from ntksap_export.runtime.eager import TorchSession
 from ntksap_export.runtime.locate import locate
-from ntksap_export.runtime.ort import OrtSession
+from ntksap_export.runtime.ort import LEVELS, OrtSession
 from ntksap_export.runtime.parity import BATCHES, Limits, Parity, ParityCheck, Probe, check_parity, make_probes
 from ntksap_export.runtime.session import Images
-
-LEVELS = ("off", "all")
 
 
 def verify(
@@ -52,7 +50,7 @@ def verify(
     failed = [check for check in parity.checks if not check.passed]
     if not failed:
         return parity
-    first = min(failed, key=lambda check: (LEVELS.index(check.optimization), check.batch))
+    first = min(failed, key=lambda check: (list(LEVELS).index(check.optimization), check.batch))
     images_of_it = next(probe.images for probe in probes if _is_of(check=first, probe=probe))
     return replace(parity, divergence=locate(model, graph, images_of_it, limits, first.optimization))
 
