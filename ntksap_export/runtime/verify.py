@@ -29,6 +29,8 @@ def verify(
 ) -> Parity:
     """Compare a graph with its model: each output, runtime optimization off and on, each batch, real images and noise.
 
+    A graph that leaves the size of images open is compared at another size, too.
+
     Args:
         model: on the CPU; what is right. Put in eval mode and channels_last, in place.
         graph: run by onnxruntime on the CPU.
@@ -41,7 +43,9 @@ def verify(
     Returns:
         With `divergence` where a check failed and the node could be found.
     """
-    probes = [probe for probe in make_probes(images, batches) if noise or probe.source == "real"]
+    probes = [
+        probe for probe in make_probes(images, batches, open_axes=graph.open_axes) if noise or probe.source != "noise"
+    ]
     source = file or graph.to_bytes()
     with ExitStack() as held:
         reference = held.enter_context(TorchSession(model))
