@@ -93,7 +93,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
         proto = onnx.load(str(path), load_external_data=False)
         for tensor in all_tensors(proto):
             if uses_external_data(tensor):
-                bring_in_(tensor, path)
+                bring_in_(tensor, path.parent, lambda said: ExportError(f"'{path}': {said}"))
         check_valid(proto)
     except FileNotFoundError:
         raise ExportError(f"no such file '{path}'") from None

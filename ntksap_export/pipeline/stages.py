@@ -14,6 +14,7 @@ from ntksap_export.masks import format_channels, format_health, format_table, la
 from ntksap_export.pipeline.choose import choose_mask
 from ntksap_export.pipeline.context import CHANNELS, Context, config_json
 from ntksap_export.pipeline.exporting import made_graph, run_export
+from ntksap_export.pipeline.graph_input import preprocessing_of
 from ntksap_export.pipeline.precisions import PRECISIONS
 from ntksap_export.pipeline.summary import stale
 from ntksap_export.pipeline.training import run_train
@@ -104,7 +105,7 @@ def _dense_graph(context: Context, graph: Graph, removed: bool) -> Graph:
     """The baseline: the network with all its channels and random weights in place of zeros."""
     if not removed:
         return dense_twin(graph)
-    return made_graph(context, context.architecture().eval(), None)[0]
+    return made_graph(context, context.architecture().eval(), None, preprocessing_of(context)).graph
 
 
 def run_report(context: Context) -> tuple[str, ...]:

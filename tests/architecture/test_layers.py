@@ -23,6 +23,7 @@ FLOORS = {
     "data": 1,
     "masks": 1,
     "atomic": 0,
+    "bit_patterns": 0,
     "config": 0,
     "config_checks": 0,
     "config_file": 0,
