@@ -28,6 +28,7 @@ FLOORS = {
     "config_file": 0,
     "errors": 0,
     "hardware": 0,
+    "latency_budget": 0,
     "launch": 0,
     "optional": 0,
     "processes": 0,
@@ -36,6 +37,7 @@ FLOORS = {
     "recipes": 0,
     "quoting": 0,
     "sizes": 0,
+    "timing": 0,
     "models": 0,
 }
 OWNERS = {
