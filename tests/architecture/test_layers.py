@@ -29,6 +29,7 @@ FLOORS = {
     "config_file": 0,
     "errors": 0,
     "hardware": 0,
+    "latency_budget": 0,
     "launch": 0,
     "optional": 0,
     "processes": 0,
@@ -37,6 +38,7 @@ FLOORS = {
     "recipes": 0,
     "quoting": 0,
     "sizes": 0,
+    "timing": 0,
     "models": 0,
 }
 OWNERS = {
