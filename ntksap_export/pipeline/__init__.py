@@ -6,6 +6,7 @@ from ntksap_export.pipeline.foreign import profile_graph
 from ntksap_export.pipeline.inspection import compare_paths, inspect_path
 from ntksap_export.pipeline.plan import plan
 from ntksap_export.pipeline.ranks import process_group
+from ntksap_export.pipeline.reporting import report_runs, write_document
 from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.road import run_road, run_stage
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
@@ -22,9 +23,11 @@ __all__ = [
     "plan",
     "process_group",
     "profile_graph",
+    "report_runs",
     "resolve",
     "run_road",
     "run_stage",
     "summary",
     "write_comparison",
+    "write_document",
 ]

@@ -14,8 +14,10 @@ from ntksap_export.report.markdown import escaped, fence_of, grid
 from ntksap_export.report.text import percent, size
 from ntksap_export.report.verdict import sparsity_of, theory_words, training_words, verdict
 
-_LATENCY = ("backend", "device", "precision", "batch", "threads", "variant", "p50_ms", "p90_ms", "p99_ms")
-_LATENCY += ("throughput_images_per_s", "runs", "noise")
+_LATENCY = (
+    "backend", "device", "precision", "batch", "threads", "variant", "p50_ms", "p90_ms", "p99_ms",
+    "throughput_images_per_s", "runs", "noise",
+)  # fmt: skip
 
 
 def render_card(data: ReportInput) -> str:

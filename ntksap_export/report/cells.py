@@ -182,8 +182,12 @@ def _told_ratio(cell: Json) -> Ratio | None:
         return None
     low, high = at(told, "low"), at(told, "high")
     known = low is not None and high is not None
-    ends = (float(low), float(high)) if known else (None, None)
-    return Ratio(float(told["value"]), *ends, str(at(told, "baseline", default="dense")))
+    return Ratio(
+        value=float(told["value"]),
+        low=float(low) if known else None,
+        high=float(high) if known else None,
+        baseline=str(at(told, "baseline", default="dense")),
+    )
 
 
 def _ratio_of_medians(cell: Json, baseline: Json) -> Ratio | None:

@@ -15,7 +15,10 @@ def render_comparison(result: dict[str, Any]) -> str:
     methods: dict[str, Any] = result["methods"]
     names = list(methods)
     note = Words("FLOP density is the nonzero share of a group's multiply-accumulates.", "note")
-    told = "Weights kept by both masks, of those that either keeps (IoU). Two random masks of density d overlap by d / (2 - d)."
+    told = (
+        "Weights kept by both masks, of those that either keeps (IoU). Two random masks of density d overlap by "
+        "d / (2 - d)."
+    )
     layers = figures(_layers(result["layers"], methods), level=True)
     overlap = figures(_overlap(result["overlap"], names), level=True)
     document = Document(

@@ -1,4 +1,4 @@
-"""What a page is made of, whoever shows it: report.html, report.md and report.json are three forms of one `Document`."""
+"""What a page is made of: report.html, report.md and report.json are three forms of one `Document`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from typing import Any, ClassVar
 from ntksap_export.report.text import ABSENT
 
 Json = dict[str, Any]
+
+CSV_NAMES = (
+    "training", "layers", "latency", "server", "noise", "memory", "sizes", "layer_time", "nodes", "parity", "precision",
+    "skipped", "runs", "settings", "environments", "points", "methods",
+)  # fmt: skip
+"""Every name that a table has on some page."""
 
 
 def plain(value: Any) -> str:

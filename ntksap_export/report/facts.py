@@ -42,7 +42,8 @@ def tiles(data: ReportInput) -> list[tuple[str, str, str]]:
         dense = data.sizes.get(dense_file(data.sizes) or "")
         found.append(("checkpoint", size(checkpoint), f"dense {size(dense)}" if dense else "model.safetensors"))
     if pair and pair.ratio:
-        note = f"dense {milliseconds(p50(pair.dense))}, so {claim(pair.ratio)}; {pair.setting.backend}, {pair.setting.load}"
+        setting, dense_ms = pair.setting, milliseconds(p50(pair.dense))
+        note = f"dense {dense_ms}, so {claim(pair.ratio)}; {setting.backend}, {setting.load}"
         found.append((f"latency p50, {pruned_of(data)}", milliseconds(p50(pair.sparse)), note))
     return found
 

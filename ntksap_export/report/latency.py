@@ -54,7 +54,7 @@ def _scales(profile: Json) -> dict[tuple[str, int], dict[Setting, list[Json]]]:
 
 def _strips(data: ReportInput, here: dict[Setting, list[Json]], where: str) -> Figure | None:
     groups = [(spot.spot_words, [_strip(cell, data) for cell in cells]) for spot, cells in here.items()]
-    caption = f"Latency {where}. Thick mark p50, on the box of the middle half; thin marks p90 and p99. The number is p50 in ms."
+    caption = f"Latency {where}. Thick mark and number p50, on the box of the middle half; thin marks p90 and p99."
     return figure(caption, strip_chart(groups, label=caption, axis="ms per run"))
 
 
@@ -157,7 +157,10 @@ def _load(spot: Setting, cells: list[Json], data: ReportInput, limit: float | No
     x = linear("images/s offered", [rate for curve in curves for rate, _ in curve.points], zero=True)
     top = min(max(values, default=0.0), 5 * float(limit)) if limit else max(values, default=0.0)
     y = linear("p99 latency, ms", [top, *([float(limit)] if limit else [])], zero=True)
-    marks = [*curves, *([Limit("y", float(limit), f"limit {milliseconds(limit)}")] if limit else [])]
+    marks: list[Curve | Limit] = [
+        *curves,
+        *([Limit("y", float(limit), f"limit {milliseconds(limit)}")] if limit else []),
+    ]
     caption = f"p99 under random arrivals: {spot.backend}, {spot.device}, {spot.load}."
     return figure(caption, plot(x, y, marks, label=caption))
 

@@ -162,7 +162,7 @@ def roofline(data: ReportInput) -> Figure | None:
     x = log("intensity, FLOP per byte", reach)
     y = log("achieved, GFLOP/s", [*(dot.y for dot in dots), *([float(peak)] if peak else [])])
     roof = _roof(float(peak), float(bandwidth), x.low, x.high, y.low) if x and y and peak and bandwidth else ()
-    marks = [Curve("roof: this machine's measured peak", roof, 7, dots=False, dash="none"), *groups]
+    marks: list[Curve | Dots] = [Curve("roof: this machine's measured peak", roof, 7, dots=False, dash="none"), *groups]
     caption = f"Roofline, one dot a node: {setting.label}. FLOPs are counted as if dense."
     if peak and bandwidth:
         caption += f" Measured peak {number(peak)} GFLOP/s and {number(bandwidth)} GB/s."
@@ -180,8 +180,8 @@ def _dots(entry: Json) -> tuple[Dot, ...]:
 def _node_title(node: Json) -> str:
     share = at(node, "share_of_peak")
     peak = f", {percent(share)} of the peak" if share is not None else ""
-    name = at(node, "module") or at(node, "node", default="node")
-    return f"{name} ({at(node, 'op', default='?')}): {milliseconds(at(node, 'ms'))}, {number(at(node, 'gflops'))} GFLOP/s{peak}"
+    name = f"{at(node, 'module') or at(node, 'node', default='node')} ({at(node, 'op', default='?')})"
+    return f"{name}: {milliseconds(at(node, 'ms'))}, {number(at(node, 'gflops'))} GFLOP/s{peak}"
 
 
 def _roof(peak: float, bandwidth: float, low: float, high: float, floor: float) -> tuple[tuple[float, float], ...]:

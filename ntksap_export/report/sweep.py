@@ -1,4 +1,4 @@
-"""sweep.html: accuracy against latency, size and memory of every cell of a sweep, with the front and the chosen point."""
+"""sweep.html: accuracy against latency, size and memory of every cell, with the front and the chosen point."""
 
 from __future__ import annotations
 

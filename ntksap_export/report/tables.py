@@ -198,7 +198,7 @@ def parity_table(parity: Json) -> Table:
         Column("result", "passed", _passed, words=True),
     )
     checks = at(parity, "checks", default=[])
-    rows = tuple(tuple(at(check, column.key) for column in columns[:-1]) + (_judged(check),) for check in checks)
+    rows = tuple((*(at(check, column.key) for column in columns[:-1]), _judged(check)) for check in checks)
     return Table("parity", "Parity", columns, rows)
 
 

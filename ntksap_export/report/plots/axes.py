@@ -18,7 +18,7 @@ def tick_text(value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One scale. `name` says the quantity and its unit; `ticks` are ascending, the first and last need not be the ends."""
+    """One scale. `name` says the quantity and its unit; `ticks` are ascending and lie between `low` and `high`."""
 
     name: str
     low: float

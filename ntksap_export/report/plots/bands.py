@@ -17,7 +17,7 @@ _MOST_NAME, _MOST_HEADING = 18, 58
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """One row: its name at the left, its number in words at the right, and between them what `draw` makes of (place, middle)."""
+    """One row: its name at the left, its number at the right, between them what `draw` makes of (place, middle)."""
 
     name: str
     text: str

@@ -13,7 +13,7 @@ from ntksap_export.report.plots.bands import Band, Place, banded
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """A distribution: `box` from first to third quartile, `whisker` from the least value to p99, marks at p50, p90, p99.
+    """A distribution: `box` from first to third quartile, a line from `low` to p99, marks at p50, p90, p99.
 
     Attributes:
         interval: of the median; drawn darker inside the box.

@@ -70,7 +70,8 @@ def plot(
     """A picture of all marks, the later ones above; empty when there is no axis or nothing to draw.
 
     Args:
-        x, y: what the picture spans.
+        x: the horizontal scale.
+        y: the vertical scale.
         marks: curves, dots and limits.
         label: read out for the picture.
         height: of the plot itself.
