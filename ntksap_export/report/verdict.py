@@ -11,7 +11,6 @@ from ntksap_export.report.cells import (
     Ratio,
     headline_pair,
     measured_cells,
-    name_of,
     p50,
     pair_cells,
     pruned_of,
@@ -179,7 +178,9 @@ def _other_precisions(data: ReportInput) -> list[str]:
         ):
             continue
         if ratio := ratio_of(cell, data.profile):
-            found.append(f"{name_of(cell, pruned)}: {claim(ratio)}, {milliseconds(p50(cell))}, {ratio_words(ratio)}.")
+            found.append(
+                f"In {setting.precision} it is {claim(ratio)}: {milliseconds(p50(cell))}, {ratio_words(ratio)}."
+            )
     return found
 
 
@@ -194,7 +195,7 @@ def span_words(data: ReportInput) -> str:
         return ""
     low, high = f"{min(ratios):.2f}", f"{max(ratios):.2f}"
     span = low if low == high else f"{low} to {high}"
-    return f"Over all {len(ratios)} pairs measured, {pruned_of(data)} took {span} times as long as dense."
+    return f"Over all {len(ratios)} pairs of one precision, {pruned_of(data)} took {span} times as long as dense."
 
 
 def dense_file(sizes: dict[str, int]) -> str | None:

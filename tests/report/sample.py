@@ -76,7 +76,11 @@ def cell2(variant: str, p50: float, ratio: tuple[float, float, float] | None = N
     """One measured cell of a profile of schema 2; `ratio` is (value, low, high) to the dense one."""
     old = cell(variant, p50)
     times = [p50 * (1 + 0.02 * (_wave(i) + (i % 37 == 36) * 6 + (i % 97 == 96) * 14)) for i in range(400)]
-    told = {} if ratio is None else {"ratio": dict(zip(("baseline", "value", "low", "high"), ("dense", *ratio), strict=True))}
+    told = (
+        {}
+        if ratio is None
+        else {"ratio": dict(zip(("baseline", "value", "low", "high"), ("dense", *ratio), strict=True))}
+    )
     return {
         **old,
         "streams": 1,

@@ -171,7 +171,7 @@ def framed(
     legend, down = legend_of(keys)
     left = 8 + max(svg.width_of(y.format(tick), 10.5) for tick in y.ticks)
     last = svg.width_of(x.format(x.ticks[-1]), 10.5) / 2 if x.ticks else 0
-    frame = Frame(x, y, left, svg.WIDTH - max(8.0, last), down + 24, down + 24 + height)
+    frame = Frame(x, y, left, svg.WIDTH - max(8.0, last), down + 28, down + 28 + height)
     return svg.chart(frame.bottom + 40, label, [*legend, *frame.parts(), *draw(frame)])
 
 
