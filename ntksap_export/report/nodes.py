@@ -13,7 +13,7 @@ from ntksap_export.report.plots import Curve, Dot, Dots, Row, log, plot, row_cha
 from ntksap_export.report.text import milliseconds, number, percent, short_count, size
 
 MOST_ROWS = 40
-"""So many layers are drawn, the slowest; the others are added up in one row."""
+"""So many layers are drawn, the slowest; the table has all."""
 _NODE_KEYS = (
     "node",
     "op",
@@ -70,14 +70,11 @@ def time_figure(data: ReportInput) -> Figure | None:
     layers = _layers(dense, sparse)
     slowest = sorted(layers, key=lambda name: -layers[name].most_ms)[:MOST_ROWS]
     rows = [_row(name, layer) for name, layer in layers.items() if name in set(slowest)]
-    rest = [layer for name, layer in layers.items() if name not in set(slowest)]
-    if rest:
-        sums = _Layer(dense_ms=sum(x.dense_ms or 0.0 for x in rest), sparse_ms=sum(x.sparse_ms or 0.0 for x in rest))
-        rows.append(_row(f"{len(rest)} others", sums))
     known = (
         "filled: " + pruned_of(data) + "; outline: dense" if dense and sparse else "dense" if dense else pruned_of(data)
     )
-    caption = f"Time by layer, {known}: {setting.label}."
+    most = f"the {MOST_ROWS} slowest of {len(layers)} layers" if len(layers) > MOST_ROWS else "layer"
+    caption = f"Time by {most}, {known}: {setting.label}."
     return figure(caption, row_chart(rows, label=caption, axis="ms per run"))
 
 
@@ -152,7 +149,11 @@ def roofline(data: ReportInput) -> Figure | None:
     setting, *pair = chosen
     machine, key = at(data.profile, "machine", default={}), str(setting.threads)
     peak, bandwidth = at(machine, "peak_gflops", key), at(machine, "bandwidth_gb_s", key)
-    groups = [Dots(name_of(e, pruned_of(data)), _dots(e), series_of(e), series_of(e)) for e in pair if e]
+    groups = [
+        Dots(name_of(e, pruned_of(data)), _dots(e), series_of(e), series_of(e), hollow=e.get("variant") != "dense")
+        for e in pair
+        if e
+    ]
     dots = [dot for group in groups for dot in group.dots]
     if not dots:
         return None

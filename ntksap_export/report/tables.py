@@ -33,7 +33,7 @@ _SETTING = (
 
 def _setting(cell: Json, pruned: str) -> tuple[Any, ...]:
     s = setting_of(cell)
-    streams = s.streams if at(cell, "streams") is not None else None
+    streams = s.streams if s.streams != 1 else None  # the usual one needs no column
     return (s.backend, s.device, s.precision, s.batch, s.threads, streams, variant_of(cell, pruned, ABSENT))
 
 
@@ -121,7 +121,10 @@ def memory_table(data: ReportInput) -> Table:
     others = [key for key, _ in MEMORY if key not in keys]
     columns = (
         *_SETTING,
-        *(Column(key.removesuffix("_bytes").replace("_", " "), key, size) for key in (*keys, *others)),
+        *(
+            Column(key.removesuffix("_bytes").replace("_", " ").replace("rss", "RSS"), key, size)
+            for key in (*keys, *others)
+        ),
         Column("file", "file_bytes", size),
         Column("arena settings", "arena_settings", _settings_words, words=True),
     )

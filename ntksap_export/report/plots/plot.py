@@ -38,12 +38,13 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Dots:
-    """Dots of one colour and one form."""
+    """Dots of one colour and one form; hollow ones leave what is behind them to be seen."""
 
     name: str
     dots: tuple[Dot, ...]
     series: int = 0
     shape: int = 0
+    hollow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +139,13 @@ def _dot(frame: Frame, dot: Dot, of: Dots) -> str:
         parts.append(svg.rule(low, y, high, y, 0.5))
     if dot.ring:
         parts.append(svg.element("circle", cx=x, cy=y, r=9, fill="none", stroke="currentColor", stroke_width=2))
-    parts.append(
-        svg.mark(of.shape, x, y, 3.8, fill=svg.colour(of.series), fill_opacity="0.85", stroke="var(--paper,#fff)")
+    colour = svg.colour(of.series)
+    pen: dict[str, svg.Value] = (
+        {"fill": "none", "stroke": colour, "stroke_width": "1.4"}
+        if of.hollow
+        else {"fill": colour, "fill_opacity": "0.85", "stroke": "var(--paper,#fff)"}
     )
+    parts.append(svg.mark(of.shape, x, y, 3.8, **pen))
     return svg.group(dot.title, *parts)
 
 
