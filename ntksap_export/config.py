@@ -13,8 +13,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ntksap_export.config_checks import check_together
+from ntksap_export.config_spellings import respelled
 from ntksap_export.errors import ConfigError
-from ntksap_export.latency_budget import LatencyBudget, split_budget
+from ntksap_export.latency_budget import LatencyBudget
 from ntksap_export.ranges import read_count
 
 # Which stage a key belongs to: a stage's result stays valid as long as its keys, and those before it, are unchanged.
@@ -223,15 +224,7 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
     Raises:
         ConfigError: an unknown key (near ones suggested) or a value out of range, in one line.
     """
-    values = _with_budget_split(values)
-    density = values.pop("density", None)
-    if density is not None:
-        if values.get("sparsity") is not None:
-            raise ConfigError("give --sparsity or --density, not both")
-        if isinstance(density, bool) or not isinstance(density, int | float) or not 0 < density <= 1:
-            raise ConfigError(f"density must be in (0, 1]; got {density}. It is the share of weights that stays")
-        values["sparsity"] = 1.0 - float(density)
-    _read_profile_seconds_(values)
+    values = respelled(values)
     for key in values:
         if key not in RunConfig.model_fields:
             raise ConfigError(unknown_key(key))
@@ -244,25 +237,6 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
         raise ConfigError(_first_problem(error)) from None
     check_together(config)
     return config
-
-
-def _read_profile_seconds_(values: dict[str, Any]) -> None:
-    """Until version 0.2 a cell was measured for `profile_seconds`, 1 unless it was given."""
-    seconds = values.pop("profile_seconds", None)
-    if seconds not in (None, 1.0) and not {"profile_min_time", "profile_max_time"} & values.keys():
-        values |= {"profile_min_time": seconds, "profile_max_time": seconds}
-
-
-def _with_budget_split(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy in which `budget` is a latency or nothing; what else it can say has keys of its own."""
-    split = dict(values)
-    if not isinstance(split.get("budget"), str):
-        return split
-    for key, value in split_budget(split.pop("budget")).items():
-        if key != "budget" and split.get(key) is not None:
-            raise ConfigError(f"give --{key} or --budget {key}=..., not both")
-        split[key] = value
-    return split
 
 
 def merge(file_values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:

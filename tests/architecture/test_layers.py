@@ -26,6 +26,7 @@ FLOORS = {
     "bit_patterns": 0,
     "config": 0,
     "config_checks": 0,
+    "config_spellings": 0,
     "config_file": 0,
     "errors": 0,
     "hardware": 0,
