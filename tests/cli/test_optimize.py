@@ -79,7 +79,10 @@ def test_external_data_are_read(ntksap: Call, tmp_path: Path) -> None:
 
     code, out, _ = ntksap("optimize", pair, target, "--json")
 
-    assert (0, [str(target)], True) == (code, json.loads(out)["files"], (pair.parent / "in.data").is_file())
+    result = json.loads(out)
+    assert (0, [str(target)], True) == (code, result["files"], (pair.parent / "in.data").is_file())
+    sizes = [sum(file.stat().st_size for file in files) for files in (pair.parent.iterdir(), (target,))]
+    assert sizes == result["bytes"]
     given = np.random.default_rng(0).standard_normal((2, 3, 9, 9)).astype(np.float32)
     np.testing.assert_allclose(run(onnx.load(str(target)), given), run(foreign(), given), atol=1e-5)
 
@@ -189,7 +192,7 @@ def test_an_unknown_operator_is_left_alone_and_not_compared(ntksap: Call, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("absent.onnx", "out.onnx"), 5, "no such file 'absent.onnx'"),
+        (("absent.onnx", "new/out.onnx"), 5, "no such file 'absent.onnx'"),
         (("garbage.onnx", "out.onnx"), 5, "'garbage.onnx' is not a valid ONNX graph"),
         (("in.onnx", "folder"), 2, "'folder' is a directory; name the file to write"),
         (("in.onnx", "out.onnx", "--passes", "polish"), 2, "unknown pass 'polish'; choose from fold_batchnorm, "),
@@ -213,6 +216,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     assert (code, "", 1) == (got, out, len(err.splitlines()))
     assert f"error: {message}" in err
     assert not (tmp_path / "out.onnx").exists()
+    assert not (tmp_path / "new").exists()
     assert source.is_file()
 
 

@@ -298,3 +298,18 @@ def test_a_graph_too_large_for_the_checker_is_checked_without_its_values() -> No
     proto.graph.node[0].op_type = "Gem"
     with pytest.raises(onnx.checker.ValidationError, match="Gem"):
         check_without_values(proto)
+
+
+def test_above_what_one_file_holds_the_checker_gets_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    proto = wide().proto
+    seen: list[int] = []
+    check = onnx.checker.check_model
+    monkeypatch.setattr(
+        onnx.checker, "check_model", lambda bare: (seen.append(len(bare.graph.initializer)), check(bare))
+    )
+
+    graph_file.check_valid(proto)
+    monkeypatch.setattr(graph_file, "_ONE_FILE_BYTES", 6120)
+    graph_file.check_valid(proto)
+
+    assert [len(proto.graph.initializer), 0] == seen
