@@ -10,21 +10,21 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from ntksap_export.errors import UnavailableError
+from ntksap_export.profiling import opening
 from ntksap_export.profiling.activations import activation_peak
+from ntksap_export.profiling.cells import Cell, Variant, plan_cells
 from ntksap_export.profiling.one_shot import ask
-from ntksap_export.profiling.profile import Variant, _spec
 from ntksap_export.profiling.roofline import WORKER
 from ntksap_export.profiling.settings import Settings
-from ntksap_export.profiling.worker import _images, _model
 from ntksap_export.progress import Progress, Silent
 from ntksap_export.runtime import backends
+from ntksap_export.runtime.session import Images
 
 if TYPE_CHECKING:
     from ntksap_export.graph.costs import NodeCost
@@ -57,51 +57,34 @@ def measure_layers(
     Returns:
         One row per variant and cell with its `nodes`; `status` is `skipped`, with a reason, where it cannot be watched.
     """
-    todo = [(variant, cell) for cell in _cells(settings) for variant in variants if _fits(variant, cell, settings)]
+    cells = [cell for cell in plan_cells(variants, settings) if cell.head["streams"] in (None, settings.streams[0])]
     rows = []
-    with (progress or Silent()).task("layers", len(todo)) as task:
-        for variant, cell in todo:
-            head = {"variant": variant.name, "precision": variant.precision, **cell}
-            rows.append(head | _watch(variant, cell, settings.min_time_s, machine or {}))
-            task.advance(note=f"{variant.name} {variant.precision} {cell['backend']}")
+    with (progress or Silent()).task("layers", len(cells)) as task:
+        for cell in cells:
+            head = {key: value for key, value in cell.head.items() if key != "streams"}
+            rows.append(head | _watch(cell, settings, machine or {}))
+            task.advance(note=f"{head['variant']} {head['precision']} {head['backend']}")
     return rows
 
 
-def _cells(settings: Settings) -> list[Row]:
-    return [
-        {"backend": backend, "device": device, "batch": batch, "threads": threads}
-        for backend in settings.backends
-        for device in settings.devices
-        for batch in settings.batches
-        for threads in (settings.threads if device == "cpu" else settings.threads[:1])
-    ]
-
-
-def _fits(variant: Variant, cell: Row, settings: Settings) -> bool:
-    if settings.precisions is not None and variant.precision not in settings.precisions:
-        return False
-    return variant.precision == "fp32" or not backends.takes_model(cell["backend"])  # the others are graphs alone
-
-
-def _watch(variant: Variant, cell: Row, seconds: float, machine: Mapping[str, Any]) -> Row:
+def _watch(cell: Cell, settings: Settings, machine: Mapping[str, Any]) -> Row:
     try:
-        if reason := _refusal(cell):
+        if reason := cell.reason or _refusal(cell):
             raise UnavailableError(reason)
-        found = ask(WORKER, {**_spec(variant, {**cell, "reason": None}), "what": "layers", "seconds": seconds})
+        found = ask(WORKER, {**cell.spec(settings), "what": "layers", "seconds": settings.min_time_s})
     except UnavailableError as error:
         return {"status": "skipped", "reason": str(error), "total_ms": None, "nodes": []}
+    computed = cell.precision if cell.precision != "int8" else "fp32"  # what is no int8 node there
     for node in found["nodes"]:
-        kind = "int8" if node.pop("is_int8") else variant.precision
-        node["share_of_peak"] = share_of_peak(node["gflops"], machine, cell["threads"], kind)
+        kind = "int8" if node.pop("is_int8") else computed
+        node["share_of_peak"] = share_of_peak(node["gflops"], machine, cell.head["threads"], kind)
     return {"status": "measured", "reason": None, **found}
 
 
-def _refusal(cell: Row) -> str | None:
-    if reason := backends.unavailable(cell["backend"], cell["device"]):
-        return reason
-    if cell["device"] != "cpu":
+def _refusal(cell: Cell) -> str | None:
+    if cell.device != "cpu":
         return "nodes are timed on the cpu only: on cuda these clocks count the launches, not the work"
-    return _UNWATCHED.get(cell["backend"])
+    return _UNWATCHED.get(cell.backend)
 
 
 def share_of_peak(gflops: float | None, machine: Mapping[str, Any], threads: int, precision: str) -> float | None:
@@ -119,14 +102,11 @@ def watch_here(spec: Mapping[str, Any]) -> Row:
 
 
 def _model_nodes(spec: Mapping[str, Any]) -> Row:
-    import torch
-
     from ntksap_export.runtime.tracing import modules
 
-    torch.set_num_threads(spec["threads"])
-    draw = np.random.default_rng(0)
-    images = draw.standard_normal((spec["batch"], *spec["shape"]), dtype=np.float32)
-    trace = modules.trace(_model(dict(spec)), images, spec["seconds"])
+    opening.import_backend(dict(spec))
+    images = np.random.default_rng(0).standard_normal((spec["batch"], *spec["shape"]), dtype=np.float32)
+    trace = modules.trace(opening.build_model(dict(spec)), images, spec["threads"], spec["seconds"], spec["precision"])
     rows = []
     for node in trace.nodes:
         assert node.work is not None
@@ -147,17 +127,26 @@ def _graph_nodes(spec: Mapping[str, Any], folder: Path) -> Row:
     marks.graph.save(path)
     images = _given(path, spec)
     costs = node_costs(graph, images.shape)
-    if spec["backend"] == "openvino":
-        from ntksap_export.runtime.tracing.ov import trace as watch
-    else:
-        from ntksap_export.runtime.tracing.ort import trace as watch
-    trace = watch(path, images, spec["threads"], spec["seconds"])
+    trace = _traced(spec, path, images)
     return _summary(trace, graph_rows(trace, marks, costs)) | activation_peak(spec["backend"], path, images)
 
 
-def _given(path: Path, spec: Mapping[str, Any]) -> Any:
-    with closing(backends.open_graph(spec["backend"], path, "cpu", spec["threads"])) as session:
-        return _images(session, spec["batch"], tuple(spec["shape"]) if spec.get("shape") else session.input_shape)
+def _traced(spec: Mapping[str, Any], path: Path, images: Images) -> Trace:
+    if spec["backend"] == "openvino":
+        from ntksap_export.runtime.tracing import ov
+
+        return ov.trace(path, images, spec["threads"], spec["seconds"], spec["precision"])
+    from ntksap_export.runtime.tracing import ort
+
+    return ort.trace(path, images, spec["threads"], spec["seconds"])
+
+
+def _given(path: Path, spec: Mapping[str, Any]) -> Images:
+    session, shape = opening.open_session({**spec, "graph": str(path), "streams": 1})
+    try:
+        return opening.draw_images(session, spec["batch"], shape)
+    finally:
+        session.close()
 
 
 def graph_rows(trace: Trace, marks: Marked, costs: Sequence[NodeCost]) -> list[Row]:

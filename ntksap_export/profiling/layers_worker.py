@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 from typing import Any
 
 from ntksap_export.errors import NtksapError
+from ntksap_export.profiling.opening import pin
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
 
 def _answer(spec: dict[str, Any]) -> dict[str, Any]:
     try:
-        _pin(spec["threads"])
+        pin(spec["threads"])
         if spec["what"] == "machine":
             from ntksap_export.profiling.roofline import measure_here
 
@@ -42,11 +42,6 @@ def _answer(spec: dict[str, Any]) -> dict[str, Any]:
         return {"error": "out of memory"}
     except Exception as error:  # runtimes' own exception classes have no common public base
         return {"error": f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]}
-
-
-def _pin(threads: int) -> None:
-    allowed = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, allowed[:threads] if threads else allowed)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
-from ntksap_export.runtime.eager import TorchSession
+from ntksap_export.runtime.eager import TorchSession, set_threads
 from ntksap_export.runtime.session import Images
 from ntksap_export.runtime.tracing.traced import Clock, NodeTime, Trace, Work, take_turns, timed
 
@@ -26,15 +26,18 @@ _BY_OUTPUT: Final = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _BY_INPUT: Final = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-def trace(model: nn.Module, images: Images, seconds: float) -> Trace:
+def trace(model: nn.Module, images: Images, threads: int, seconds: float, precision: str = "fp32") -> Trace:
     """Time the modules of a model on the CPU.
 
     Args:
         model: moved and put in eval mode in place, as by `TorchSession`; no hook stays.
         images: (N, C, H, W).
+        threads: of one operator.
         seconds: about how long.
+        precision: as of `TorchSession`.
     """
-    session = TorchSession(model)
+    set_threads(threads)
+    session = TorchSession(model, precision=precision)
     call = session.bind(images)
     return take_turns(call, _Hooked(call, Clocks(model)), seconds, METHOD)
 

@@ -10,12 +10,14 @@ The median over the turns is what is told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
-from typing import Final
+from typing import Any, Final
 
-from ntksap_export.runtime.ov import Counter, OpenVinoSession
+from ntksap_export.runtime.ov import OpenVinoSession
 from ntksap_export.runtime.session import Images
 from ntksap_export.runtime.tracing.traced import NodeTime, Trace, medians, take_turns, timed
 
@@ -28,39 +30,40 @@ _MOST: Final = 20  # calls in a turn: a mean over few is seldom hit by what else
 _WARM: Final = 3
 
 
-def trace(graph: Path, images: Images, threads: int, seconds: float) -> Trace:
-    """Time the nodes of a graph; arguments and errors as `tracing.ort.trace`."""
-    with OpenVinoSession(graph, threads) as plain:
+def trace(graph: Path, images: Images, threads: int, seconds: float, precision: str = "fp32") -> Trace:
+    """Time the nodes of a graph; arguments and errors as `tracing.ort.trace`, `precision` as of `OpenVinoSession`."""
+    with OpenVinoSession(graph, threads, precision) as plain:
         call = plain.bind(images)
-        return take_turns(call, _Counted(graph, images, threads), seconds, METHOD, turns=_TURNS, most=_MOST)
+        return take_turns(call, _Counted(graph, images, threads, precision), seconds, METHOD, turns=_TURNS, most=_MOST)
 
 
 class _Counted:
     """Sessions with counters, one for each turn."""
 
-    def __init__(self, graph: Path, images: Images, threads: int) -> None:
-        self._open: Callable[[], OpenVinoSession] = lambda: OpenVinoSession(graph, threads, counters=True)
+    def __init__(self, graph: Path, images: Images, threads: int, precision: str) -> None:
+        self._open: Callable[[], OpenVinoSession] = lambda: OpenVinoSession(graph, threads, precision, counters=True)
         self._images = images
         self._totals: list[float] = []
         self._means: list[dict[str, float]] = []
-        self._about: dict[str, Counter] = {}
+        self._about: dict[str, NodeTime] = {}
         self._runs = 0
 
     def turn(self, runs: int) -> None:
         with self._open() as session:
             call = session.bind(self._images)
             timed(call, _WARM)
-            warm = {counter.name: counter.mean_us for counter in session.counters()}
+            warm = _by_name(session.counters())
             self._totals.append(mean(timed(call, runs)))
-            found = {counter.name: counter for counter in session.counters()}
-        self._about = self._about or found
-        self._means.append(between(warm, {name: each.mean_us for name, each in found.items()}, _WARM, runs))
+            counters = session.counters()
+        end = _by_name(counters)
+        self._about = self._about or {node.get_friendly_name(): _about(node) for node, _ in counters}
+        self._means.append(between(warm, end, _WARM, runs))
         self._runs += runs
 
     def result(self) -> tuple[tuple[NodeTime, ...], float, int]:
         names = list(self._about)
         times = medians([[row.get(name, 0.0) for name in names] for row in self._means])
-        nodes = (_node(self._about[name], ms) for name, ms in zip(names, times, strict=True))
+        nodes = (replace(self._about[name], ms=ms) for name, ms in zip(names, times, strict=True))
         return tuple(nodes), median(self._totals), self._runs
 
 
@@ -72,5 +75,26 @@ def between(warm: Mapping[str, float], end: Mapping[str, float], before: int, ru
     }
 
 
-def _node(counter: Counter, ms: float) -> NodeTime:
-    return NodeTime(counter.origin or counter.op, counter.op, ms, counter.moved_bytes, counter.constant_bytes)
+def _by_name(counters: Iterable[tuple[Any, float]]) -> dict[str, float]:
+    return {node.get_friendly_name(): taken for node, taken in counters}
+
+
+def _about(node: Any) -> NodeTime:
+    """A node of OpenVINO's, with no time yet; what it made itself has no name of the graph's nodes."""
+    sources = [port.get_source_output() for port in node.inputs()]
+    sizes = [_bytes(port) for port in (*sources, *node.outputs())]
+    constants = [_bytes(port) or 0 for port in sources if _note(port.get_node(), "layerType") == "Const"]
+    op = _note(node, "layerType")
+    moved = None if None in sizes else sum(size or 0 for size in sizes)
+    return NodeTime(_note(node, "originalLayersNames") or op, op, 0.0, moved, sum(constants))
+
+
+def _note(node: Any, key: str) -> str:
+    notes = node.get_rt_info()
+    return str(notes[key].value) if key in notes else ""
+
+
+def _bytes(port: Any) -> int | None:
+    """None where a side is open."""
+    shape = port.get_partial_shape()
+    return math.prod(shape.to_shape()) * port.get_element_type().size if shape.is_static else None
