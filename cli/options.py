@@ -71,6 +71,11 @@ FLAGS: dict[str, Flag] = {
     "score_batches": Flag(int, "Scoring batches. Default: 1; methods that read data 10 images a class", panel="Prune"),
     "keep_dense": Flag(list[str], "A layer that stays whole; may be repeated", panel="Prune"),
     "control": Flag(str, "none, shuffle (mask within each layer) or reinit (of weights). Default: none", panel="Prune"),
+    "budget": Flag(
+        str, "channel: a measured latency, latency=5ms@onnxruntime,batch=1,threads=2; or flops=, params=, sparsity=",
+        panel="Prune",
+    ),
+    "latency_table": Flag(str, "A latency_table.json to take instead of measuring again", panel="Prune"),
     "epochs": Flag(int, "Passes over the training images. Default: 30; digits 5", panel="Train"),
     "batch_size": Flag(int, "Images per training step. Default: 128; digits 32", panel="Train"),
     "optimizer": Flag(str, "sgd or adamw. Default: sgd", panel="Train"),
@@ -163,6 +168,7 @@ FLAGS: dict[str, Flag] = {
     "profile_rate": Flag(str, "server: images/s that arrive, several one after the other", float, "Profile"),
     "profile_limit": Flag(float, "server: find the highest rate whose p99 stays under this, in ms", panel="Profile"),
     "profile_per_layer": Flag(bool, "Also time every node and name its module. Default: no", panel="Profile"),
+    "profile_cuda_graph": Flag(bool, "torch on cuda: record a CUDA graph and replay it. Default: no", panel="Profile"),
 }  # fmt: skip
 
 DATA = (
@@ -172,6 +178,7 @@ DATA = (
 PRUNE = (
     "method", "sparsity", "density", "params", "flops", "pattern", "scope", "min_layer_density", "round_to",
     "channel_sparsity", "rounds", "epsilon", "draws", "score_batch_size", "score_batches", "keep_dense", "control",
+    "budget", "latency_table",
 )  # fmt: skip
 TRAIN = (
     "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "decay_norms", "schedule",
@@ -187,7 +194,7 @@ EXPORT = (
 PROFILE = (
     "profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_streams", "profile_precision",
     "profile_percentiles", "profile_min_time", "profile_max_time", "profile_target_ci",
-    "profile_mode", "profile_rate", "profile_limit", "profile_per_layer",
+    "profile_mode", "profile_rate", "profile_limit", "profile_per_layer", "profile_cuda_graph",
 )  # fmt: skip
 
 Model = Annotated[

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from ntksap_export.errors import ExportError, UnavailableError
+from ntksap_export.errors import ExportError, FallbackError, UnavailableError
 from ntksap_export.quoting import first_line
 from ntksap_export.runtime.session import Closing, Images, Logits, Outputs, image_shape
 
@@ -50,35 +50,61 @@ class OrtSession(Closing):
         provider: `cpu`, `cuda` or `tensorrt`; a session that would fall back to another one is refused.
         threads: of one operator; 0 leaves it to onnxruntime.
         optimization: `all`, or `off` for a reference.
+        streams: how many Python threads will call it at once; its pool then has threads for all of them.
+        trace: a folder into which it writes the profile that `end_trace` reads; None: it is not watched.
+        memory_pattern: whether all values of a call get their places in one block.
 
     Raises:
         ExportError: not a graph that onnxruntime can load.
         UnavailableError: the provider is not there.
+        FallbackError: it took another provider or number of threads.
     """
 
-    def __init__(self, graph: Path | bytes, provider: str = "cpu", threads: int = 0, optimization: str = "all") -> None:
+    def __init__(
+        self,
+        graph: Path | bytes,
+        provider: str = "cpu",
+        threads: int = 0,
+        optimization: str = "all",
+        streams: int = 1,
+        *,
+        trace: Path | None = None,
+        memory_pattern: bool = True,
+    ) -> None:
         if reason := provider_reason(provider):
             raise UnavailableError(reason)
         settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = threads
+        # The caller computes too: n callers and n * (threads - 1) of the pool they share are n * threads.
+        pool = threads and 1 + streams * (threads - 1)
+        settings.intra_op_num_threads = pool
         settings.inter_op_num_threads = 1
         settings.graph_optimization_level = LEVELS[optimization]
         settings.log_severity_level = 3
+        settings.enable_mem_pattern = memory_pattern
+        if trace is not None:
+            settings.enable_profiling = True
+            settings.profile_file_prefix = str(trace / "profile")
         wanted = _PROVIDERS[provider]
         source = str(graph) if isinstance(graph, Path) else graph
         try:
             self._session = onnxruntime.InferenceSession(source, settings, providers=_SETTINGS[provider])
         except Exception as error:  # onnxruntime's own exception classes have no common public base
             raise ExportError(f"onnxruntime cannot load the graph: {_why(error)}") from error
-        if self._session.get_providers()[0] != wanted:
-            raise UnavailableError(f"onnxruntime fell back from {wanted} to {self._session.get_providers()[0]}")
+        if (got := self._session.get_providers()[0]) != wanted:
+            raise FallbackError(wanted, f"onnxruntime fell back to {got}")
+        if (got := self._session.get_session_options().intra_op_num_threads) != pool:
+            raise FallbackError(f"{pool} threads", f"onnxruntime took {got}")
+        self._device = "cpu" if provider == "cpu" else "cuda"
         self.options: dict[str, Any] = {
             "backend": "tensorrt" if provider == "tensorrt" else "onnxruntime",
-            "device": "cpu" if provider == "cpu" else "cuda",
+            "device": self._device,
             "provider": wanted,
             "threads": threads,
+            "streams": streams,
             "graph_optimization": optimization,
-            "arena": True,
+            "arena": settings.enable_cpu_mem_arena,
+            "memory_pattern": settings.enable_mem_pattern,
+            "spinning": True,  # onnxruntime's default: its threads wait busily for the next operator
         }
 
     @property
@@ -124,8 +150,15 @@ class OrtSession(Closing):
             raise ExportError(f"onnxruntime cannot run the graph on {images.shape}: {first_line(error)}") from error
 
     def bind(self, images: Images) -> Callable[[], None]:
-        """A call with its input fixed; copies to and from a GPU are part of it."""
+        """A call with its input fixed, on a GPU in its memory, where the answers stay too."""
         feed, session = self._feed(images), self._session
+        if self._device == "cuda":
+            binding = session.io_binding()
+            for name, values in feed.items():
+                binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(values, "cuda", 0))
+            for name in self.output_names:
+                binding.bind_output(name, "cuda")
+            return lambda: session.run_with_iobinding(binding)  # waits for the device
 
         def call() -> None:
             session.run(None, feed)
@@ -137,21 +170,34 @@ class OrtSession(Closing):
         asked = self._session.get_inputs()[0]
         return {asked.name: np.ascontiguousarray(images, _NUMBERS.get(asked.type))}
 
+    def end_trace(self) -> list[dict[str, Any]]:
+        """The events of the calls so far, as onnxruntime writes them; from now on it is not watched any more."""
+        events: list[dict[str, Any]] = json.loads(Path(self._session.end_profiling()).read_text())
+        return events
+
     def close(self) -> None:
         """Free the session."""
         del self._session
 
 
-def open_session(graph: Path | bytes, device: str, threads: int) -> OrtSession:
+def open_session(graph: Path | bytes, device: str, threads: int, precision: str, streams: int) -> OrtSession:
     """For the table of backends."""
-    return OrtSession(graph, device, threads)
+    return _as_asked(OrtSession(graph, device, threads, streams=streams), precision)
 
 
-def open_tensorrt(graph: Path | bytes, device: str, threads: int) -> OrtSession:
+def open_tensorrt(graph: Path | bytes, device: str, threads: int, precision: str, streams: int) -> OrtSession:
     """For the table of backends."""
     if device != "cuda":
         raise UnavailableError(f"TensorRT runs on CUDA devices only; got {device}")
-    return OrtSession(graph, "tensorrt", threads)
+    return _as_asked(OrtSession(graph, "tensorrt", threads, streams=streams), precision)
+
+
+def _as_asked(session: OrtSession, precision: str) -> OrtSession:
+    """A graph runs in its own numbers; bf16 would be another graph."""
+    if precision == "bf16":
+        raise FallbackError("bf16", f"{session.options['backend']} runs the graph in its own numbers")
+    session.options["precision"] = precision
+    return session
 
 
 def _why(error: Exception) -> str:
