@@ -136,7 +136,7 @@ def test_a_slower_cell_fails_and_is_named(tmp_path: Path) -> None:
 
     assert not result["passed"]
     assert result["line"] == (
-        "failed: p50 > 1.05 in 1 of 2 cells, worst 1.200 (1.166 to 1.235), sparse in onnxruntime on cpu, batch 1, "
+        "failed: p50 > 1.05 in 1 of 2 cells, worst 1.200 (1.167 to 1.234), sparse in onnxruntime on cpu, batch 1, "
         "2 threads"
     )
     assert ["met", "not met"] == [row["outcomes"]["p50 > 1.05"] for row in result["cells"]]
@@ -161,10 +161,8 @@ def test_each_metric_is_new_over_old(tmp_path: Path) -> None:
     assert {name: expected.get(name, 2.0) for name in METRICS} == pytest.approx(
         {name: ratio["value"] for name, ratio in row["ratios"].items()}
     )
-    assert all(
-        row["ratios"][name]["low"] < row["ratios"][name]["high"] for name in ("p50", "p99", "mean", "throughput")
-    )
-    assert row["ratios"]["file_size"]["low"] == row["ratios"]["file_size"]["high"]
+    wide = {name for name, ratio in row["ratios"].items() if ratio["low"] < ratio["high"]}
+    assert {"p50", "p90", "p95", "p99", "mean", "throughput"} == wide
 
 
 def test_less_throughput_fails(tmp_path: Path) -> None:
@@ -203,7 +201,7 @@ def test_a_cell_that_is_skipped_now_is_named_with_its_reason(tmp_path: Path) -> 
 
 
 def test_nothing_in_common_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no measured cell in common: dense in onnxruntime .* there, sparse"):
+    with pytest.raises(CheckpointError, match=r"no measured cell in common: dense in onnxruntime .* there, sparse"):
         compare(tmp_path, cell("dense"), cell("sparse"))
 
 
