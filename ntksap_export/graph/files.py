@@ -156,10 +156,13 @@ def to_bytes(proto: onnx.ModelProto) -> bytes:
 def check_valid(proto: onnx.ModelProto) -> None:
     """`onnx.checker`, which cannot take a graph of more than 2 GiB: without the values of its initializers then.
 
+    It lets tensors with too many bytes and of unknown types pass; they are refused here.
+
     Raises:
         onnx.checker.ValidationError: it is not valid.
     """
     if weight_bytes(proto) < _ONE_FILE_BYTES:  # a try above it would take as much memory again
+        _check_tensors(proto)
         with contextlib.suppress(ValueError, EncodeError):  # it cannot be serialized
             onnx.checker.check_model(proto)
             return
@@ -174,12 +177,22 @@ def check_without_values(proto: onnx.ModelProto) -> None:
     """
     known = {value.name for value in proto.graph.input}
     bare = without_initializers(proto)
+    _check_tensors(proto)
     for item in proto.graph.initializer:
-        if item.HasField("raw_data") and len(item.raw_data) != stored_bytes(item):
-            raise onnx.checker.ValidationError(f"{shown(item.name)} has {len(item.raw_data)} bytes of values")
         if item.name not in known:
             bare.graph.input.append(onnx.helper.make_tensor_value_info(item.name, item.data_type, list(item.dims)))
     onnx.checker.check_model(bare)
+
+
+def _check_tensors(proto: onnx.ModelProto) -> None:
+    for item in all_tensors(proto):
+        if item.data_type not in onnx.TensorProto.DataType.values():
+            raise onnx.checker.ValidationError(f"{shown(item.name)} has the unknown type {item.data_type}")
+        if item.HasField("raw_data") and len(item.raw_data) != stored_bytes(item):
+            raise onnx.checker.ValidationError(
+                f"{shown(item.name)} has {len(item.raw_data)} bytes of values where its shape asks for "
+                f"{stored_bytes(item)}"
+            )
 
 
 def weight_bytes(proto: onnx.ModelProto) -> int:

@@ -467,6 +467,16 @@ def test_a_convolution_whose_weight_is_computed_says_so() -> None:
     assert {"Conv 'a'": "its weight 'v' is not constant"} == reasons(outcome)
 
 
+def test_a_convolution_of_which_onnx_knows_no_shape_is_not_followed() -> None:
+    body = PADDED.replace("pads = [1, 1, 1, 1]", "strides = [1]")
+    proto = model(body, w1=emptied(W1, 2), b1=B1, w2=W2, b2=B2, **FC)
+    before = proto.SerializeToString(deterministic=True)
+
+    graph, _ = optimize(Graph(proto, ()), ("drop_dead_channels",))
+
+    assert before == graph.to_bytes()
+
+
 def test_what_a_subgraph_reads_stays() -> None:
     proto = model(
         f"a = Conv(images, w1, b1) r = Relu(a) yes = Constant<value = bool {{1}}>() "

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from ntksap_export.errors import ExportError
 from ntksap_export.graph import Graph
@@ -67,6 +68,25 @@ def test_name_that_is_no_text_is_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(ExportError, match="not a valid ONNX graph"):
         Graph.load(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("raw_data", bytes(28), "'w' has 28 bytes of values where its shape asks for 24"),
+        ("data_type", 99, "'w' has the unknown type 99"),
+    ],
+    ids=["too-many-bytes", "unknown-type"],
+)
+def test_a_tensor_that_the_checker_lets_pass_is_an_error(tmp_path: Path, field: str, value: object, said: str) -> None:
+    proto = parse()
+    (weight,) = (item for item in proto.graph.initializer if item.name == "w")
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight), "w"))
+    setattr(weight, field, value)
+    (tmp_path / "odd.onnx").write_bytes(proto.SerializeToString())
+
+    with pytest.raises(ExportError, match=f"odd.onnx' is not a valid ONNX graph: {said}$"):
+        Graph.load(tmp_path / "odd.onnx")
 
 
 def test_graph_with_a_loose_end_is_an_error(tmp_path: Path) -> None:

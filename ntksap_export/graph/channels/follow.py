@@ -71,6 +71,8 @@ Handler = Callable[[Channels, int], str | None]  # None, or why it is not follow
 
 def follow_layer(channels: Channels, at: int) -> str | None:
     """Conv, ConvTranspose, Gemm, MatMul."""
+    if channels.index.nodes[at].output[0] not in channels.index.types:  # its settings may contradict themselves
+        return "the shape of what it makes is not known"
     layer = read_layer(channels.index, at)
     if isinstance(layer, str):
         if channels.index.nodes[at].op_type in CONVOLUTIONS:  # products of two values are common, and no layers
