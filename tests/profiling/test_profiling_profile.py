@@ -151,6 +151,7 @@ def test_measured_row_says_all(log: Log) -> None:
             "drift": 0.0,
             "throttled": None,
             "throttle_events": {},
+            "clock_mhz": None,
             "other_load": None,
             "steal": None,
             "subnormals": None,
@@ -433,3 +434,22 @@ def test_subnormal_weights_are_counted_in_the_graph(log: Log, tmp_path: Path) ->
     assert 2 == row["noise_facts"]["subnormals"]
     assert "noisy: 2 subnormal numbers" in row["noise"]
     assert path.stat().st_size == row["file_bytes"]
+
+
+def test_the_ratio_is_that_of_the_p50_shown(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    # few slow runs in four turns of six, many fast ones in two: the median run is fast, the median turn slow
+    turns = iter([[8.0], [8.0], [8.0], [8.0], [1.0] * 9, [1.0] * 9])
+    opened: Any = module.IsolatedCell
+
+    class Uneven(opened):  # type: ignore[misc, valid-type]
+        def run(self, seconds: float, at_least: int) -> dict[str, Any]:
+            told: dict[str, Any] = super().run(seconds, at_least)
+            return {**told, "times_ms": next(turns)} if self._name == "b" else told
+
+    monkeypatch.setattr(module, "IsolatedCell", Uneven)
+
+    a, b = _profile((A, B), max_time_s=1.0)
+
+    ratio = b["ratio"]
+    assert b["latency_ms"]["p50"] / a["latency_ms"]["p50"] == ratio["value"] == pytest.approx(0.5)
+    assert ratio["low"] <= ratio["value"] <= ratio["high"]
