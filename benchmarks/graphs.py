@@ -21,6 +21,7 @@ from common import save
 from ntksap_export.checkpoint import Provenance, SparseCheckpoint
 from ntksap_export.graph import Graph
 from ntksap_export.profiling.profile import Variant, profile
+from ntksap_export.profiling.settings import Settings
 from ntksap_export.runtime import backends
 from ntksap_export.runtime.eager import TorchSession
 from ntksap_export.runtime.parity import Limits, check_parity, make_probes
@@ -107,7 +108,8 @@ def measure(
     """Put p50 and all times beside each graph; torch runs the model, which has one precision."""
     for runtime in runtimes:
         those = [each for each in variants if not backends.takes_model(runtime) or each.name.endswith("fp32")]
-        for cell in profile(those, backends=(runtime,), devices=("cpu",), batches=(1,), threads=(1,), seconds=seconds):
+        settings = Settings((runtime,), ("cpu",), (1,), (1,), min_time_s=seconds, max_time_s=seconds)
+        for cell in profile(those, settings):
             keys = ("status", "reason", "latency_ms", "noise", "times_ms", "options")
             found[cell["variant"]]["latency"][runtime] = {key: cell.get(key) for key in keys}
             print(cell["variant"], runtime, cell["status"], (cell.get("latency_ms") or {}).get("p50"), flush=True)

@@ -144,7 +144,25 @@ FLAGS: dict[str, Flag] = {
         str, "onnxruntime, torch, torch-compile, openvino, tensorrt. Default: the first two", str, "Profile"
     ),
     "profile_device": Flag(str, "cpu, cuda. Default: both; what is missing gets a row with the reason", str, "Profile"),
-    "profile_seconds": Flag(float, "Seconds of timed calls per cell. Default: 1", panel="Profile"),
+    "profile_streams": Flag(
+        str, "Calls in flight at once, each with its own threads; see the mode. Default: 1", int, "Profile"
+    ),
+    "profile_precision": Flag(
+        str, "fp32, bf16 (openvino and torch, of a float32 network), fp16, int8. Default: those there are", str,
+        "Profile",
+    ),
+    "profile_percentiles": Flag(str, "Of the latency. Default: 50,90,95,99", float, "Profile"),
+    "profile_min_time": Flag(float, "Seconds of timed calls that each cell gets. Default: 1", panel="Profile"),
+    "profile_max_time": Flag(float, "Seconds after which a cell ends, however noisy. Default: 10", panel="Profile"),
+    "profile_target_ci": Flag(
+        float, "A cell ends when its median is known to +- this share, with 95 %. Default: 0.02", panel="Profile"
+    ),
+    "profile_mode": Flag(
+        str, "latency; throughput: all streams busy; server: calls at random times. Default: latency", panel="Profile"
+    ),
+    "profile_rate": Flag(str, "server: images/s that arrive, several one after the other", float, "Profile"),
+    "profile_limit": Flag(float, "server: find the highest rate whose p99 stays under this, in ms", panel="Profile"),
+    "profile_per_layer": Flag(bool, "Also time every node and name its module. Default: no", panel="Profile"),
 }  # fmt: skip
 
 DATA = (
@@ -166,7 +184,11 @@ EXPORT = (
     "fp16", "fp16_io", "int8", "int8_keep", "int8_range", "max_drop", "calibration", "calibration_images",
     "dynamic_size", "external_data", "normalize", "input", "sparse_initializers",
 )  # fmt: skip
-PROFILE = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
+PROFILE = (
+    "profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_streams", "profile_precision",
+    "profile_percentiles", "profile_min_time", "profile_max_time", "profile_target_ci",
+    "profile_mode", "profile_rate", "profile_limit", "profile_per_layer",
+)  # fmt: skip
 
 Model = Annotated[
     str | None,

@@ -100,7 +100,7 @@ def latency_table(rows: list[dict[str, Any]], pruned: str = "sparse") -> list[st
             row["variant"],
             str(row["batch"]),
             str(row["threads"]),
-            *(f"{row[key]:.3f}" for key in ("p50_ms", "p90_ms", "p99_ms")),
+            *("" if row[key] is None else f"{row[key]:.3f}" for key in ("p50_ms", "p90_ms", "p99_ms")),
             f"{row['throughput_images_per_s']:.1f}",
             f"{row['run_peak_rss_bytes'] / 1e6:.0f} MB",
             row["noise"],

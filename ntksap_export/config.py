@@ -33,7 +33,11 @@ EXPORT_KEYS = (
     "fp16", "fp16_io", "int8", "int8_keep", "int8_range", "max_drop", "calibration", "calibration_images",
     "dynamic_size", "external_data", "normalize", "input", "sparse_initializers",
 )  # fmt: skip
-PROFILE_KEYS = ("profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_seconds")
+PROFILE_KEYS = (
+    "profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_streams", "profile_precision",
+    "profile_percentiles", "profile_min_time", "profile_max_time", "profile_target_ci",
+    "profile_mode", "profile_rate", "profile_limit", "profile_per_layer",
+)  # fmt: skip
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "prune": PRUNE_KEYS,
     "train": TRAIN_KEYS,
@@ -152,7 +156,16 @@ class RunConfig(BaseModel):
         "torch",
     )
     profile_device: tuple[Literal["cpu", "cuda"], ...] = ("cpu", "cuda")
-    profile_seconds: float = Field(1.0, gt=0)
+    profile_streams: tuple[int, ...] = (1,)
+    profile_precision: tuple[Literal["fp32", "bf16", "fp16", "int8"], ...] | None = None
+    profile_percentiles: tuple[float, ...] = (50, 90, 95, 99)
+    profile_min_time: float = Field(1.0, gt=0)
+    profile_max_time: float = Field(10.0, gt=0)
+    profile_target_ci: float = Field(0.02, gt=0, lt=1)
+    profile_mode: Literal["latency", "throughput", "server"] = "latency"
+    profile_rate: tuple[float, ...] = ()
+    profile_limit: float | None = Field(None, gt=0)
+    profile_per_layer: bool = False
 
     @field_validator("params", mode="before")
     @classmethod
@@ -207,6 +220,7 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
         if isinstance(density, bool) or not isinstance(density, int | float) or not 0 < density <= 1:
             raise ConfigError(f"density must be in (0, 1]; got {density}. It is the share of weights that stays")
         values["sparsity"] = 1.0 - float(density)
+    _read_profile_seconds_(values)
     for key in values:
         if key not in RunConfig.model_fields:
             raise ConfigError(unknown_key(key))
@@ -219,6 +233,13 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
         raise ConfigError(_first_problem(error)) from None
     check_together(config)
     return config
+
+
+def _read_profile_seconds_(values: dict[str, Any]) -> None:
+    """Until version 0.2 a cell was measured for `profile_seconds`, 1 unless it was given."""
+    seconds = values.pop("profile_seconds", None)
+    if seconds not in (None, 1.0) and not {"profile_min_time", "profile_max_time"} & values.keys():
+        values |= {"profile_min_time": seconds, "profile_max_time": seconds}
 
 
 def merge(file_values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:

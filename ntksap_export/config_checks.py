@@ -42,12 +42,46 @@ def check_together(config: RunConfig) -> None:
         raise ConfigError("--rescale-init rescales drawn weights, and --weights are not drawn; leave one of them away")
     if config.sparse_initializers and config.external_data == "always":
         raise ConfigError("--sparse-initializers writes one file; leave --external-data always away")
-    for name in ("profile_batch", "profile_threads"):
+    _check_profile(config)
+
+
+def _check_profile(config: RunConfig) -> None:
+    """What `ntksap profile` cannot measure, or would not look at."""
+    for name in ("profile_batch", "profile_threads", "profile_streams"):
         numbers = getattr(config, name)
         if numbers is not None and (not numbers or min(numbers) < 1):
             raise ConfigError(f"{name.replace('_', '-')} must be whole numbers of at least 1; got {numbers}")
     if not config.profile_backend or not config.profile_device:
         raise ConfigError("profile-backend and profile-device must name at least one each")
+    if config.profile_precision == ():
+        raise ConfigError("profile-precision must name at least one; leave it away for all that there are")
+    levels = config.profile_percentiles
+    if not levels or not all(0 < level <= 100 for level in levels):
+        raise ConfigError(f"profile-percentiles must be in (0, 100]; got {levels}")
+    if config.profile_min_time > config.profile_max_time:
+        raise ConfigError(
+            f"profile-min-time is {config.profile_min_time:g} s, more than profile-max-time with "
+            f"{config.profile_max_time:g} s; give both"
+        )
+    _check_load(config)
+
+
+def _check_load(config: RunConfig) -> None:
+    """What belongs to one mode of `ntksap profile` only."""
+    rates, mode = config.profile_rate, config.profile_mode
+    if rates and min(rates) <= 0:
+        raise ConfigError(f"profile-rate must be images/s above 0; got {rates}")
+    if mode != "server" and (rates or config.profile_limit is not None):
+        raise ConfigError(f"profile-rate and profile-limit belong to profile-mode server; got {mode}")
+    if mode == "server" and not rates and config.profile_limit is None:
+        raise ConfigError("profile-mode server needs profile-rate (images/s) or profile-limit (ms that p99 may take)")
+    if mode == "latency" and max(config.profile_streams) > 1:
+        raise ConfigError(
+            f"profile-streams {','.join(map(str, config.profile_streams))}: latency is measured one call after the "
+            "other; use profile-mode throughput"
+        )
+    if config.profile_per_layer and mode != "latency":
+        raise ConfigError(f"profile-per-layer times nodes one call after the other; got profile-mode {mode}")
 
 
 def _check_pattern(config: RunConfig) -> None:

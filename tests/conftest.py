@@ -24,11 +24,13 @@ SMALL = {
     "precision": "fp32",
     "profile_batch": (1,),
     "profile_backend": ("onnxruntime",),
-    "profile_seconds": 0.05,
+    "profile_min_time": 0.05,
+    "profile_max_time": 0.05,
 }
 SMALL_FLAGS = (
     *("--image-size", "16", "--rounds", "2", "--epochs", "2", "--batch-size", "128", "--precision", "fp32"),
-    *("--profile-batch", "1", "--profile-backend", "onnxruntime", "--profile-seconds", "0.05"),
+    *("--profile-batch", "1", "--profile-backend", "onnxruntime", "--profile-min-time", "0.05"),
+    *("--profile-max-time", "0.05"),
 )
 
 

@@ -121,6 +121,30 @@ def test_density_and_sparsity_together_are_refused() -> None:
         ({"profile_threads": (-2,)}, "profile-threads must be whole numbers of at least 1; got (-2,)"),
         ({"profile_backend": ()}, "profile-backend and profile-device must name at least one each"),
         ({"profile_device": ()}, "profile-backend and profile-device must name at least one each"),
+        ({"profile_streams": (0,)}, "profile-streams must be whole numbers of at least 1; got (0,)"),
+        ({"profile_precision": ()}, "profile-precision must name at least one; leave it away for all that there are"),
+        ({"profile_percentiles": (50, 0)}, "profile-percentiles must be in (0, 100]; got (50.0, 0.0)"),
+        ({"profile_min_time": 0}, "profile-min-time: input should be greater than 0; got 0"),
+        ({"profile_max_time": 0.5}, "profile-min-time is 1 s, more than profile-max-time with 0.5 s; give both"),
+        ({"profile_target_ci": 1}, "profile-target-ci: input should be less than 1; got 1"),
+        (
+            {"profile_mode": "server"},
+            "profile-mode server needs profile-rate (images/s) or profile-limit (ms that p99 may take)",
+        ),
+        (
+            {"profile_mode": "server", "profile_rate": (10, -1)},
+            "profile-rate must be images/s above 0; got (10.0, -1.0)",
+        ),
+        ({"profile_rate": (10,)}, "profile-rate and profile-limit belong to profile-mode server; got latency"),
+        ({"profile_limit": 5}, "profile-rate and profile-limit belong to profile-mode server; got latency"),
+        (
+            {"profile_streams": (1, 4)},
+            "profile-streams 1,4: latency is measured one call after the other; use profile-mode throughput",
+        ),
+        (
+            {"profile_per_layer": True, "profile_mode": "throughput"},
+            "profile-per-layer times nodes one call after the other; got profile-mode throughput",
+        ),
     ],
     ids=str,
 )
@@ -130,6 +154,24 @@ def test_a_value_out_of_range_is_named_in_one_line(values: dict[str, Any], messa
 
     assert message == str(caught.value)
     assert 2 == caught.value.exit_code
+
+
+@pytest.mark.parametrize(
+    ("values", "times"),
+    [
+        ({"profile_seconds": 1.0}, (1.0, 10.0)),
+        ({"profile_seconds": 0.05}, (0.05, 0.05)),
+        ({"profile_seconds": 20}, (20.0, 20.0)),
+        ({"profile_seconds": 20, "profile_min_time": 2}, (2.0, 10.0)),
+    ],
+    ids=str,
+)
+def test_the_time_that_an_older_version_stored_is_understood(
+    values: dict[str, Any], times: tuple[float, float]
+) -> None:
+    config = made(**values)
+
+    assert times == (config.profile_min_time, config.profile_max_time)
 
 
 def test_a_model_must_be_named() -> None:

@@ -57,7 +57,10 @@ def test_the_stages_of_the_readme_run_in_the_order_they_stand(
     ntksap: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    quick = {"prune": ["--score-batch-size", "8", "--image-size", "16"], "profile": ["--seconds", "0.05"]}
+    quick = {
+        "prune": ["--score-batch-size", "8", "--image-size", "16"],
+        "profile": ["--min-time", "0.05", "--max-time", "0.05"],
+    }
 
     for command in commands():
         words = shlex.split(command)[1:]

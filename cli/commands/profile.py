@@ -17,13 +17,7 @@ ImageSize = Annotated[int | None, typer.Option(help="For an .onnx whose input si
 
 @options.takes(
     *options.PROFILE,
-    rename={
-        "profile_batch": "batch",
-        "profile_threads": "threads",
-        "profile_backend": "backend",
-        "profile_device": "device",
-        "profile_seconds": "seconds",
-    },
+    rename={name: name.removeprefix("profile_") for name in options.PROFILE},
 )
 def profile(
     target: Target,

@@ -12,7 +12,8 @@ from ntksap_export.config import make_config
 from ntksap_export.errors import ConfigError
 from ntksap_export.graph import Graph, dense_twin, graph_files, load_dense, read_preprocessing, weight_sparsity
 from ntksap_export.pipeline.stages import profile_json
-from ntksap_export.profiling.profile import Variant, default_threads, profile
+from ntksap_export.profiling.profile import Variant, profile
+from ntksap_export.profiling.settings import Settings
 from ntksap_export.progress import Progress
 
 
@@ -32,7 +33,7 @@ def profile_graph(
         ExportError: not a graph.
         ConfigError: an input shape that is not known.
     """
-    config = make_config({"model": "onnx", **settings})
+    config = make_config({"model": "onnx", "profile_backend": ("onnxruntime",), **settings})
     graph = load_dense(path)
     shape = _shape(graph, image_size)
     sparse = weight_sparsity(graph) > 0
@@ -42,15 +43,7 @@ def profile_graph(
             twin = Path(scratch) / "dense.onnx"
             dense_twin(graph).save(twin)
             variants.append(Variant("dense", twin, None, None, shape))
-        cells = profile(
-            variants,
-            backends=config.profile_backend if "profile_backend" in settings else ("onnxruntime",),
-            devices=config.profile_device,
-            batches=config.profile_batch,
-            threads=config.profile_threads or default_threads(),
-            seconds=config.profile_seconds,
-            progress=progress,
-        )
+        cells = profile(variants, Settings.of(config), progress=progress)
     result = profile_json(cells, {file.name: file.stat().st_size for file in graph_files(path)})
     if out is not None:
         write_json(out, result)

@@ -93,7 +93,7 @@ def _estimate(context: Context, precision: str, images: int) -> dict[str, float]
     prune = 2 * scored * _seconds_per_image(context, "fp32")
     train = config.epochs * images * _seconds_per_image(context, precision)
     cells = len(config.profile_backend) * len(config.profile_batch) * len(config.profile_threads)
-    profile = cells * (_CELL_SECONDS + 2 * config.profile_seconds)
+    profile = cells * (_CELL_SECONDS + 2 * config.profile_min_time)
     parts = {"prune": prune, "train": train, "export": _EXPORT_SECONDS, "profile": profile}
     return {name: round(seconds, 1) for name, seconds in {**parts, "total": sum(parts.values())}.items()}
 

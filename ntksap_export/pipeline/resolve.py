@@ -11,7 +11,7 @@ from ntksap_export.config import DEFAULT_SPARSITY, RunConfig
 from ntksap_export.data import Augmentation, Peek, peek, resolve_augmentation
 from ntksap_export.errors import CheckpointError, ConfigError, DataError
 from ntksap_export.masks import split_pattern
-from ntksap_export.profiling.profile import default_threads
+from ntksap_export.profiling.settings import default_threads
 from ntksap_export.pruning import SCORERS, make_scorer
 
 # A few minutes on two cores for the embedded sample; a modest schedule for real data. --epochs and --lr overrule.

@@ -19,6 +19,7 @@ from ntksap_export.pipeline.summary import stale
 from ntksap_export.pipeline.training import run_train
 from ntksap_export.profiling.environment import environment
 from ntksap_export.profiling.profile import Variant, profile
+from ntksap_export.profiling.settings import Settings
 from ntksap_export.report import ReportInput, render_card, render_html
 
 
@@ -63,7 +64,7 @@ def run_prune(context: Context) -> tuple[str, ...]:
 
 def run_profile(context: Context) -> tuple[str, ...]:
     """Measure the sparse network beside its dense twin; writes profile.json."""
-    config, run = context.config, context.run
+    run = context.run
     graph_path = run.file("model.onnx")
     graph = load_dense(graph_path)
     run.workspace.mkdir(parents=True, exist_ok=True)
@@ -80,16 +81,7 @@ def run_profile(context: Context) -> tuple[str, ...]:
         ),
         Variant("dense", twin_path, context.model_arguments, None, context.shape),
     )
-    assert config.profile_threads is not None
-    cells = profile(
-        variants,
-        backends=config.profile_backend,
-        devices=config.profile_device,
-        batches=config.profile_batch,
-        threads=config.profile_threads,
-        seconds=config.profile_seconds,
-        progress=context.progress,
-    )
+    cells = profile(variants, Settings.of(context.config), progress=context.progress)
     write_json(run.file("profile.json"), profile_json(cells, _file_sizes(run.path)))
     return ("profile.json",)
 

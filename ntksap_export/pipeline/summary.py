@@ -82,8 +82,8 @@ def latency_row(cell: dict[str, Any]) -> dict[str, Any]:
     if cell["status"] == "measured":
         row |= {
             "p50_ms": cell["latency_ms"]["p50"],
-            "p90_ms": cell["latency_ms"]["p90"],
-            "p99_ms": cell["latency_ms"]["p99"],
+            "p90_ms": cell["latency_ms"].get("p90"),
+            "p99_ms": cell["latency_ms"].get("p99"),
             "throughput_images_per_s": cell["throughput_images_per_s"],
             "runs": cell["runs"],
             "run_peak_rss_bytes": cell["memory"]["run_peak_rss_bytes"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from typing import Any
 
 from ntksap_export.profiling.isolated import CellError, IsolatedCell
 from ntksap_export.profiling.measure import MIN_RUNS
+from ntksap_export.profiling.settings import Settings
 from ntksap_export.profiling.statistics import summarize
 from ntksap_export.progress import Progress, Silent
 from ntksap_export.runtime import backends as backends_table
@@ -44,40 +44,30 @@ class Variant:
 
 def profile(
     variants: Sequence[Variant],
+    settings: Settings,
     *,
-    backends: Sequence[str],
-    devices: Sequence[str],
-    batches: Sequence[int],
-    threads: Sequence[int],
-    seconds: float = 1.0,
+    baseline: str | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Measure every variant in every cell.
 
     Args:
-        variants: measured side by side; the last is the baseline in a report.
-        backends: names of `runtime.backends`.
-        devices: `cpu`, `cuda`.
-        batches: images per call.
-        threads: threads of one operator; on `cuda` only the first counts.
-        seconds: of timed calls per variant and cell.
+        variants: measured side by side.
+        settings: the cells, and the time that each gets.
+        baseline: name of the variant that the others are compared with; None is `dense` if there, else the first.
         progress: where cells are shown.
 
     Returns:
         One row per variant and cell; a cell that cannot be measured has `status: skipped` and a reason.
     """
-    cells = list(_cells(backends, devices, batches, threads))
+    _ = baseline
+    cells = list(_cells(settings.backends, settings.devices, settings.batches, settings.threads))
     rows: list[dict[str, Any]] = []
     with (progress or Silent()).task("profile", len(cells)) as task:
         for cell in cells:
-            rows += _measure_cell(variants, cell, seconds)
+            rows += _measure_cell(variants, cell, settings.min_time_s)
             task.advance(note=" ".join(str(value) for value in cell.values() if value is not None))
     return rows
-
-
-def default_threads() -> tuple[int, ...]:
-    """All CPUs this process may use."""
-    return (len(os.sched_getaffinity(0)),)
 
 
 def _cells(

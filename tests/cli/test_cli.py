@@ -356,8 +356,8 @@ def test_profile_of_a_lone_graph_has_a_dense_twin(ntksap: Call, finished_run: Pa
     rows = tmp_path / "rows.json"
 
     code, out, _ = ntksap(
-        "profile", finished_run / "model.onnx", "--batch", 1, "--threads", 1, "--device", "cpu", "--seconds", 0.05,
-        "--out", rows,
+        "profile", finished_run / "model.onnx", "--batch", 1, "--threads", 1, "--device", "cpu",
+        "--min-time", 0.05, "--max-time", 0.05, "--out", rows,
     )  # fmt: skip
 
     assert code == 0
@@ -366,7 +366,7 @@ def test_profile_of_a_lone_graph_has_a_dense_twin(ntksap: Call, finished_run: Pa
 
 
 def test_profile_of_a_run_measures_torch_too(ntksap: Call, finished_run: Path) -> None:
-    flags = ("--batch", "1,2", "--threads", 1, "--backend", "onnxruntime,torch", "--seconds", 0.05)
+    flags = ("--batch", "1,2", "--threads", 1, "--backend", "onnxruntime,torch", "--min-time", 0.05, "--max-time", 0.05)
 
     code, _, err = ntksap("profile", finished_run, *flags)
 

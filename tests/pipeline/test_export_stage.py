@@ -34,7 +34,8 @@ def test_weights_in_a_file_of_their_own_are_part_of_the_run(finished_run: Path) 
     assert before.to_bytes() == Graph.load(finished_run / "model.onnx").to_bytes()
 
     measured = profile_graph(
-        finished_run / "model.onnx", {"profile_batch": (1,), "profile_device": ("cpu",), "profile_seconds": 0.05},
+        finished_run / "model.onnx",
+        {"profile_batch": (1,), "profile_device": ("cpu",), "profile_min_time": 0.05, "profile_max_time": 0.05},
         None, None, Silent(),
     )  # fmt: skip
     assert {"model.onnx", data} == set(measured["files"])
@@ -97,7 +98,8 @@ def test_a_graph_that_normalizes_agrees_on_pixels_and_is_measured(
 
     assert [("sparse", "measured"), ("dense", "measured")] == [(cell["variant"], cell["status"]) for cell in cells]
     measured = profile_graph(
-        finished_run / "model.onnx", {"profile_batch": (1,), "profile_device": ("cpu",), "profile_seconds": 0.05},
+        finished_run / "model.onnx",
+        {"profile_batch": (1,), "profile_device": ("cpu",), "profile_min_time": 0.05, "profile_max_time": 0.05},
         None, None, Silent(),
     )  # fmt: skip
     assert {"measured"} == {cell["status"] for cell in measured["cells"]}

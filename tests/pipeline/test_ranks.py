@@ -214,7 +214,18 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
         own_device(torch.device("cuda"))
 
 
-TRAINING = ("--epochs", "1", "--batch-size", "400", "--precision", "fp32", "--profile-seconds", "0.01")
+TRAINING = (
+    "--epochs",
+    "1",
+    "--batch-size",
+    "400",
+    "--precision",
+    "fp32",
+    "--profile-min-time",
+    "0.01",
+    "--profile-max-time",
+    "0.01",
+)
 
 
 def test_two_processes_walk_the_whole_road(tmp_path: Path, ntksap: Callable[..., tuple[int, str, str]]) -> None:

@@ -20,7 +20,8 @@ QUICK = {
     "profile_device": ("cpu",),
     "profile_batch": (2,),
     "profile_threads": (1,),
-    "profile_seconds": 0.01,
+    "profile_min_time": 0.01,
+    "profile_max_time": 0.01,
 }
 
 

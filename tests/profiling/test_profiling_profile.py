@@ -13,7 +13,8 @@ import torch
 from ntksap_export.profiling import profile as module
 from ntksap_export.profiling.isolated import CellError
 from ntksap_export.profiling.measure import MIN_RUNS
-from ntksap_export.profiling.profile import SLICES, Variant, default_threads, profile
+from ntksap_export.profiling.profile import SLICES, Variant, profile
+from ntksap_export.profiling.settings import Settings, default_threads
 
 SHAPE = (3, 4, 4)
 A = Variant("a", Path("a.onnx"), {"name": "resnet20", "num_classes": 4}, Path("a.safetensors"), SHAPE)
@@ -92,8 +93,9 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
 
 
 def _profile(variants: Sequence[Variant], **changes: Any) -> list[dict[str, Any]]:
-    cell = {"backends": ("onnxruntime",), "devices": ("cpu",), "batches": (2,), "threads": (1,), "seconds": 1.0}
-    return profile(variants, **{**cell, **changes})
+    cell = {"backends": ("onnxruntime",), "devices": ("cpu",), "batches": (2,), "threads": (1,)}
+    progress = changes.pop("progress", None)
+    return profile(variants, Settings(**{**cell, **changes}), progress=progress)
 
 
 def test_variants_take_turns(log: Log) -> None:
@@ -106,7 +108,7 @@ def test_variants_take_turns(log: Log) -> None:
 
 
 def test_slices_add_up_to_the_time_and_the_least_number_of_runs(log: Log) -> None:
-    _profile((A,), seconds=2.0)
+    _profile((A,), min_time_s=2.0)
 
     assert SLICES == len(log.slices)
     assert 2.0 == pytest.approx(sum(seconds for seconds, _ in log.slices))
