@@ -11,7 +11,7 @@ from ntksap_export.atomic import write_json
 from ntksap_export.config import make_config
 from ntksap_export.errors import ConfigError
 from ntksap_export.graph import Graph, dense_twin, graph_files, load_dense, read_preprocessing, weight_sparsity
-from ntksap_export.pipeline.stages import profile_json
+from ntksap_export.pipeline.profiling import profile_json
 from ntksap_export.profiling.profile import Variant, profile
 from ntksap_export.profiling.settings import Settings
 from ntksap_export.progress import Progress

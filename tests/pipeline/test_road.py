@@ -19,7 +19,7 @@ from ntksap_export.config import make_config
 from ntksap_export.data import open_data
 from ntksap_export.errors import DataError, ExportError, RunDirectoryError
 from ntksap_export.graph import Graph, PassLog
-from ntksap_export.pipeline import STAGES, exporting, run_road, run_stage, stages, summary
+from ntksap_export.pipeline import STAGES, exporting, profiling, run_road, run_stage, summary
 from ntksap_export.pipeline.plan import FILES
 from ntksap_export.pipeline.run_dir import fingerprint
 from ntksap_export.profiling.profile import Variant
@@ -363,7 +363,7 @@ def test_a_compacted_graph_is_measured_beside_the_whole_network(
             graphs[variant.name] = {item.name: tuple(item.dims) for item in initializers}
         return []
 
-    monkeypatch.setattr(stages, "profile", look)
+    monkeypatch.setattr(profiling, "profile", look)
     run_stage("profile", finished_run, {})
 
     assert any(graphs["sparse"].get(name) != tuple(kept.shape) for name, kept in mask.items())
