@@ -10,9 +10,13 @@ from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.road import run_road, run_stage
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
 from ntksap_export.pipeline.summary import latency_row, summary
+from ntksap_export.pipeline.sweep import sweep, sweep_exit_code
+from ntksap_export.pipeline.sweep_choice import Demands
+from ntksap_export.pipeline.sweep_ready import plan_sweep
 
 __all__ = [
     "STAGES",
+    "Demands",
     "RunDir",
     "compare_methods",
     "compare_paths",
@@ -20,11 +24,14 @@ __all__ = [
     "inspect_path",
     "latency_row",
     "plan",
+    "plan_sweep",
     "process_group",
     "profile_graph",
     "resolve",
     "run_road",
     "run_stage",
     "summary",
+    "sweep",
+    "sweep_exit_code",
     "write_comparison",
 ]
