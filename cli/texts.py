@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ntksap_export.config import RunConfig, pruned_name
+from ntksap_export.quoting import printable
 
 _LONGEST_NAME: Final = 120  # characters; --json has all of them
 
@@ -194,7 +195,7 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], sides: str) ->
 
 def one_line(name: str) -> str:
     """A name out of somebody's file, for a terminal: what would move the cursor is escaped, and its middle may go."""
-    shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in name)
+    shown = printable(name)
     return (
         shown if len(shown) <= _LONGEST_NAME else f"{shown[: _LONGEST_NAME // 2]}...{shown[-_LONGEST_NAME // 2 + 3 :]}"
     )

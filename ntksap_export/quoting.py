@@ -16,9 +16,12 @@ def shown(value: object) -> str:
 
 def first_line(error: BaseException) -> str:
     """What an error says, on one line of at most 200 characters."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    # A library quotes the file as it is, a terminal's control codes too.
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
+    return printable((str(error).strip() or type(error).__name__).splitlines()[0][:200])  # libraries quote files as is
+
+
+def printable(text: str) -> str:
+    """The text with a terminal's control codes, and whatever else would move its cursor, escaped."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 @contextmanager
