@@ -73,3 +73,16 @@ class Silent:
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:  # noqa: ARG002 - the protocol's names
         yield _SilentTask()
+
+
+class Brief:
+    """Shows of a message its last line alone: where many runs follow each other, the tables of each stay in its files."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def say(self, message: str) -> None:
+        self._progress.say(message.splitlines()[-1])
+
+    def task(self, name: str, total: int, done: int = 0) -> AbstractContextManager[Task]:
+        return self._progress.task(name, total, done)

@@ -27,7 +27,7 @@ from ntksap_export.pipeline.sweep_choice import Demands, choose, mark_fronts_
 from ntksap_export.pipeline.sweep_measure import graph_file, measure, share_out
 from ntksap_export.pipeline.sweep_ready import ROAD, Sweep, Work, cell_row, get_ready
 from ntksap_export.profiling.environment import environment
-from ntksap_export.progress import Progress, Silent
+from ntksap_export.progress import Brief, Progress, Silent
 from ntksap_export.report.sweep import render_sweep
 from ntksap_export.runtime.backends import takes_model
 
@@ -65,7 +65,7 @@ def sweep(
         RunDirectoryError: `out` is no sweep's, a cell has other settings, or another process works there.
         Preempted: SIGTERM during a training, which is saved.
     """
-    shown = progress or Silent()
+    shown = Brief(progress or Silent())
     ready = get_ready(settings, out, precisions, overwrite, shown, command)
     home, asked = RunDir(out), demands or Demands()
     with home.locked():

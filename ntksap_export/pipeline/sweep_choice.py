@@ -98,7 +98,7 @@ def choose(cells: Sequence[dict[str, Any]], demands: Demands) -> tuple[dict[str,
     if meeting:
         cell, point = min(meeting, key=lambda pair: (-pair[1]["accuracy"], pair[1]["p50_ms"], pair[1]["size_bytes"]))
         return {"dir": cell["dir"], **point}, f"chosen: {point_text(cell, point)}"
-    cell, point = min(known, key=lambda pair: sorted(demands.missed(pair[1]).values(), reverse=True))
+    cell, point = min(known, key=lambda pair: _distance(demands.missed(pair[1])))
     missed = " and ".join(f"{words} by {share:.1%}" for words, share in demands.missed(point).items())
     return None, f"no point meets the limits; nearest is {point_text(cell, point)}, which misses {missed}"
 
@@ -115,6 +115,11 @@ def point_text(cell: dict[str, Any], point: dict[str, Any]) -> str:
 def all_points(cells: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Every point with its cell."""
     return ((cell, point) for cell in cells for point in cell.get("points", ()))
+
+
+def _distance(missed: dict[str, float]) -> tuple[int, float]:
+    """Fewer limits missed are nearer, then what misses its worst one by less."""
+    return len(missed), max(missed.values())
 
 
 def _values(point: dict[str, Any]) -> tuple[float | None, ...]:
