@@ -76,7 +76,7 @@ class Silent:
 
 
 class Brief:
-    """Shows of a message its last line alone: where many runs follow each other, the tables of each stay in its files."""
+    """Shows the last line of a message: where many runs follow each other, their tables stay in their files."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress

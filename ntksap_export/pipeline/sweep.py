@@ -102,20 +102,22 @@ def _run_cells(ready: Sweep, tree: dict[str, Any], home: RunDir, overwrite: bool
     """Take every cell along the road and fill in its row, that of a failed one with its reason."""
     todo = [(work, row) for work, row in zip(ready.works, tree["cells"], strict=True) if work.context is not None]
     before = sum(work.finished for work, _ in todo)
+    for work, row in todo:
+        if work.finished:
+            row |= {"status": "finished", **_result(work)}
     write_json(home.file(RESULT), tree)
     with progress.task("sweep", len(todo), before) as task:
         for number, (work, row) in enumerate(todo, 1):
             where = f"cell {number} of {len(todo)}: {work.cell.name}"
             if work.finished:
                 progress.say(f"{where} finished before, skipped")
-                row["status"] = "finished"
-            else:
-                progress.say(f"{where} ...")
-                row |= _run_cell(work, overwrite, progress)
-                task.advance(note=work.cell.name)
+                continue
+            progress.say(f"{where} ...")
+            row |= _run_cell(work, overwrite, progress)
             if row["status"] == "finished":
                 row |= _result(work)
             write_json(home.file(RESULT), tree)
+            task.advance(note=work.cell.name)
 
 
 def _run_cell(work: Work, overwrite: bool, progress: Progress) -> dict[str, Any]:

@@ -33,7 +33,8 @@ class Demands:
     min_accuracy: float | None = None
 
     def __post_init__(self) -> None:
-        for flag, unit, value in (("latency", "ms", self.max_latency_ms), ("size", "MB", self.max_size_bytes)):
+        size_mb = None if self.max_size_bytes is None else self.max_size_bytes / 1e6
+        for flag, unit, value in (("latency", "ms", self.max_latency_ms), ("size", "MB", size_mb)):
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"--max-{flag} must be above 0 {unit}; got {value:g}")
         least = self.min_accuracy

@@ -26,18 +26,19 @@ ROAD: Final = ("prune", "train", "export")  # of each cell; then all are measure
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A cell and its run; `context` is None where the cell is skipped. `images` is how many there are to train on."""
+    """A cell and its run.
+
+    Attributes:
+        cell: what it is.
+        context: its run; None where the cell is skipped.
+        images: how many there are to train on.
+        done: the stages up to the export that were finished before.
+    """
 
     cell: Cell
     context: Context | None
     images: int = 0
-
-    @property
-    def done(self) -> list[str]:
-        """The stages that are finished already, up to the export."""
-        if self.context is None:
-            return []
-        return [stage for stage in ROAD if self.context.run.is_done(stage, self.context.config)]
+    done: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -110,7 +111,7 @@ def plan_sweep(
     networks = len(ready.axes.precisions) * sum(work.context is not None for work in ready.works)
     rows, parts = [], {"profile": estimate(ready.dense, 0, per_image, networks)["profile"]}
     for work in ready.works:
-        row = {**cell_row(work.cell, ready.model), "done": work.done, "estimated_s": 0.0}
+        row = {**cell_row(work.cell, ready.model), "done": list(work.done), "estimated_s": 0.0}
         if work.context is not None:
             spent = estimate(work.context, work.images, per_image)
             left = {stage: spent[stage] for stage in ROAD if stage not in work.done}
@@ -151,7 +152,8 @@ def _work(cell: Cell, config: RunConfig, out: Path, overwrite: bool, progress: P
     config, look = resolve(config)
     run = RunDir(out / cell.name)
     run.check(config, ROAD, overwrite)
-    return Work(cell, Context(config, run, progress, look.name, command), look.train_images)
+    done = tuple(stage for stage in ROAD if run.is_done(stage, config))
+    return Work(cell, Context(config, run, progress, look.name, command), look.train_images, done)
 
 
 def _skipping(cell: Cell, model: nn.Module, make: Any) -> Work:
