@@ -163,6 +163,7 @@ FLAGS: dict[str, Flag] = {
     "profile_rate": Flag(str, "server: images/s that arrive, several one after the other", float, "Profile"),
     "profile_limit": Flag(float, "server: find the highest rate whose p99 stays under this, in ms", panel="Profile"),
     "profile_per_layer": Flag(bool, "Also time every node and name its module. Default: no", panel="Profile"),
+    "profile_cuda_graph": Flag(bool, "torch on cuda: record a CUDA graph and replay it. Default: no", panel="Profile"),
 }  # fmt: skip
 
 DATA = (
@@ -187,7 +188,7 @@ EXPORT = (
 PROFILE = (
     "profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_streams", "profile_precision",
     "profile_percentiles", "profile_min_time", "profile_max_time", "profile_target_ci",
-    "profile_mode", "profile_rate", "profile_limit", "profile_per_layer",
+    "profile_mode", "profile_rate", "profile_limit", "profile_per_layer", "profile_cuda_graph",
 )  # fmt: skip
 # A sweep compares latencies of networks: how a server is loaded is for `ntksap profile` of the one that is chosen.
 SWEPT = ("method", "sparsity", "pattern")

@@ -36,7 +36,7 @@ EXPORT_KEYS = (
 PROFILE_KEYS = (
     "profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_streams", "profile_precision",
     "profile_percentiles", "profile_min_time", "profile_max_time", "profile_target_ci",
-    "profile_mode", "profile_rate", "profile_limit", "profile_per_layer",
+    "profile_mode", "profile_rate", "profile_limit", "profile_per_layer", "profile_cuda_graph",
 )  # fmt: skip
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "prune": PRUNE_KEYS,
@@ -166,6 +166,7 @@ class RunConfig(BaseModel):
     profile_rate: tuple[float, ...] = ()
     profile_limit: float | None = Field(None, gt=0)
     profile_per_layer: bool = False
+    profile_cuda_graph: bool = False
 
     @field_validator("params", mode="before")
     @classmethod

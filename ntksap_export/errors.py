@@ -9,6 +9,7 @@
     ├── ScoreError              6   scores that are NaN or infinite
     ├── TrainingError           6   training that diverged
     ├── UnavailableError        7   a device or a library that is not here
+    │   └── FallbackError       7   a runtime that took another provider, precision or thread count than asked
     └── Preempted             143   stopped by SIGTERM; the same command goes on
 
 OSError (a full disk, a read-only directory) is 8, an interrupt is 130; a bug is 70 and shows its traceback.
@@ -68,6 +69,13 @@ class UnavailableError(NtksapError):
     """A device or an optional library that is not on this machine."""
 
     exit_code = 7
+
+
+class FallbackError(UnavailableError):
+    """A runtime that took something else than asked: `asked for X, got Y`."""
+
+    def __init__(self, asked: str, got: str) -> None:
+        super().__init__(f"asked for {asked}, {got}")
 
 
 OS_ERROR_EXIT_CODE = 8

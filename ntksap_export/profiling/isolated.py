@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any, Literal, Self
+
+import psutil
 
 from ntksap_export.errors import UnavailableError
 
+Kind = Literal["fallback", "memory", "other"]
+WAITS = "SIGSTOP"  # recorded beside every measurement: how a process waits for its turn
+
 
 class CellError(UnavailableError):
-    """A cell that could not be measured; the message becomes its row's reason."""
+    """A cell that could not be measured; the message becomes its row's reason.
+
+    Attributes:
+        kind: `fallback` (the runtime took something else than asked), `memory`, or `other`.
+    """
+
+    def __init__(self, message: str, kind: Kind = "other") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class IsolatedCell:
     """A fresh process that loads one network and runs it when told.
+
+    Between its turns it is stopped (SIGSTOP): threads that wait busily, as onnxruntime's and OpenMP's do for a while,
+    take no CPU time from the process whose turn it is. It is killed when this process ends, however that ends.
 
     Raises:
         CellError: the process could not load or run it.
@@ -27,6 +44,8 @@ class IsolatedCell:
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         threads = str(spec["threads"])
+        self._batch = spec["batch"]
+        self._free = psutil.virtual_memory().available
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         self._process = subprocess.Popen(
             [sys.executable, "-m", "ntksap_export.profiling.worker"],
@@ -37,21 +56,23 @@ class IsolatedCell:
             env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
         )
         try:
-            self._tell(spec)
-            self.ready: dict[str, Any] = self._hear("ready")
+            self.ready: dict[str, Any] = self._asked(spec)["ready"]
         except CellError:
             self.close()
             raise
 
-    def run(self, seconds: float, at_least: int) -> list[float]:
-        """Milliseconds of each call in this slice."""
-        self._tell({"run": seconds, "at_least": at_least})
-        return [float(value) for value in self._hear("times_ms")]
+    def run(self, seconds: float, at_least: int) -> dict[str, Any]:
+        """One turn; see `turns.Runner`."""
+        return dict(self._asked({"run": seconds, "at_least": at_least})["turn"])
 
-    def memory(self) -> dict[str, Any]:
-        """Stop the process; its memory in bytes."""
-        self._tell({"stop": True})
-        return dict(self._hear("memory"))
+    def serve(self, rate: float, seconds: float, patience_s: float, seed: int) -> dict[str, Any]:
+        """Requests at `rate` images/s for `seconds`; see `load.Served`."""
+        order = {"serve": rate, "seconds": seconds, "patience_s": patience_s, "seed": seed}
+        return dict(self._asked(order)["served"])
+
+    def stop(self) -> dict[str, Any]:
+        """End its work; `memory` in bytes, and `gpu` where it ran on one."""
+        return self._asked({"stop": True})
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
@@ -68,28 +89,34 @@ class IsolatedCell:
     def __exit__(self, *details: object) -> None:
         self.close()
 
-    def _tell(self, message: Mapping[str, Any]) -> None:
+    def _asked(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Its answer to an order; it is awake only in between."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.send_signal(signal.SIGCONT)
         try:
             self._process.stdin.write(json.dumps(dict(message)) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise CellError(self._last_words()) from None
-
-    def _hear(self, key: str) -> Any:
-        assert self._process.stdout is not None
+            raise self._last_words() from None
         line = self._process.stdout.readline()
         if not line.endswith("\n"):  # nothing, or an answer cut short: the process is gone
-            raise CellError(self._last_words())
-        answer = json.loads(line)
+            raise self._last_words()
+        self._process.send_signal(signal.SIGSTOP)
+        answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise CellError(answer["error"])
-        return answer[key]
+            raise self._error(str(answer["error"]), answer.get("kind", "other"))
+        return answer
 
-    def _last_words(self) -> str:
+    def _error(self, said: str, kind: Kind) -> CellError:
+        if kind == "memory":
+            said = f"batch {self._batch} does not fit in memory ({self._free / 1e9:.1f} GB were free): {said}"
+        return CellError(said, kind)
+
+    def _last_words(self) -> CellError:
         code = self._process.wait()
-        if code == -9:
-            return "the measuring process was killed (out of memory?)"
+        if code == -signal.SIGKILL:
+            return self._error("the measuring process was killed (out of memory?)", "memory")
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return f"the measuring process ended with code {code}: {lines[-1] if lines else 'no message'}"
+        return CellError(f"the measuring process ended with code {code}: {lines[-1] if lines else 'no message'}")

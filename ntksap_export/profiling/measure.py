@@ -1,18 +1,34 @@
-"""Timing calls: warm-up, enough runs, every raw time kept."""
+"""Timing calls: warm-up until they are stable, enough runs, every raw time kept."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
+from ntksap_export.profiling.noise import noise_facts, verdict
 from ntksap_export.profiling.statistics import summarize
 from ntksap_export.runtime.session import Images, Session
 
+Call = Callable[[], None]
 Clock = Callable[[], int]
 MIN_RUNS = 10
-MAX_RUNS = 5000
+MAX_RUNS = 5000  # of one turn
+WARMUP_S = 0.3
+LONGEST_WARMUP_S = 3.0
+_ENDLESS = 10 * MAX_RUNS
+STABLE = 0.05  # medians of the last three parts of a warm-up lie so close together
+
+
+@dataclass(frozen=True, slots=True)
+class Warmup:
+    """Untimed calls before the first timed one, and whether they had stopped getting faster."""
+
+    runs: int
+    seconds: float
+    stable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +48,9 @@ class Measurement:
     options: dict[str, Any]
 
     def summary(self) -> dict[str, Any]:
-        """Percentiles, throughput, noise; see `statistics.summarize`."""
-        return summarize(self.times_ms, self.batch)
+        """Percentiles, throughput (see `statistics.summarize`) and a verdict on noise."""
+        found = summarize(self.times_ms, self.batch)
+        return {**found, "noise": verdict(noise_facts(found["latency_ms"], (), {}, {}), found["runs"])}
 
 
 def measure_latency(
@@ -50,20 +67,47 @@ def measure_latency(
     call = session.bind(images)
     warmup = warm_up(call, clock=clock)
     times = timed_runs(call, seconds, clock=clock)
-    return Measurement(tuple(times), warmup, len(images), dict(session.options))
+    return Measurement(tuple(times), warmup.runs, len(images), dict(session.options))
 
 
-def warm_up(call: Callable[[], None], seconds: float = 0.3, clock: Clock = time.perf_counter_ns) -> int:
-    """Call untimed for at least three runs and `seconds`; how often it was called."""
-    start, runs = clock(), 0
-    while runs < 3 or (clock() - start < seconds * 1e9 and runs < MAX_RUNS):
+def warm_up(
+    call: Call,
+    seconds: float = WARMUP_S,
+    longest: float = LONGEST_WARMUP_S,
+    *,
+    least: int = 3,
+    clock: Clock = time.perf_counter_ns,
+) -> Warmup:
+    """Call untimed for at least `least` runs and `seconds`, and on until stable or `longest` seconds have passed.
+
+    Stable: of the calls of the last `seconds`, cut in three, the medians lie within 5 % of each other.
+    """
+    times: list[int] = []
+    start, look_at = clock(), seconds
+    while True:
+        before = clock()
         call()
-        runs += 1
-    return runs
+        now = clock()
+        times.append(now - before)
+        passed = (now - start) / 1e9
+        if len(times) >= _ENDLESS or (len(times) >= least and passed >= look_at):
+            stable = is_stable(_latest(times, seconds * 1e9))
+            if stable or passed >= longest or len(times) >= _ENDLESS:
+                return Warmup(len(times), passed, stable)
+            look_at = passed + seconds / 3
+
+
+def is_stable(times: Sequence[float]) -> bool:
+    """Whether the medians of the three thirds of `times` lie within 5 % of each other; False of fewer than three."""
+    third = len(times) // 3
+    if not third:
+        return False
+    middles = [median(times[:third]), median(times[third:-third]), median(times[-third:])]
+    return max(middles) - min(middles) <= STABLE * min(middles)
 
 
 def timed_runs(
-    call: Callable[[], None],
+    call: Call,
     seconds: float,
     *,
     at_least: int = MIN_RUNS,
@@ -77,3 +121,14 @@ def timed_runs(
         call()
         times.append((clock() - before) / 1e6)
     return times
+
+
+def _latest(times: Sequence[int], span_ns: float) -> Sequence[int]:
+    """The last calls, for as long as they took `span_ns` together; three at least."""
+    taken = count = 0
+    for value in reversed(times):
+        if count >= 3 and taken >= span_ns:
+            break
+        taken += value
+        count += 1
+    return times[-count:]

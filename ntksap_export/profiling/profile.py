@@ -1,45 +1,22 @@
-"""The table of cells: variants side by side, each in its own process, their runs interleaved."""
+"""The table of cells: networks side by side, each in its own process, their turns interleaved."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from ntksap_export.profiling.cells import Cell, Load, Variant, plan_cells
+from ntksap_export.profiling.groups import baseline_of, free_bytes, side_by_side
 from ntksap_export.profiling.isolated import CellError, IsolatedCell
-from ntksap_export.profiling.measure import MIN_RUNS
+from ntksap_export.profiling.rows import measured, ratio, skipped, with_facts
+from ntksap_export.profiling.server import under_load
 from ntksap_export.profiling.settings import Settings
-from ntksap_export.profiling.statistics import summarize
+from ntksap_export.profiling.turns import Turns, take_turns
 from ntksap_export.progress import Progress, Silent
-from ntksap_export.runtime import backends as backends_table
 
-SLICES = 5  # each variant runs this often in turn, so that drift of the machine hits all alike
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One network to measure.
-
-    Attributes:
-        name: `sparse`, `dense`, ...
-        graph: its ONNX file, or None.
-        model: arguments of `networks.build`, or None when there is no torch model.
-        checkpoint: its weights; None leaves the random ones.
-        shape: (C, H, W).
-        channels: the channels.json of a network without some of its channels.
-        precision: of its numbers.
-    """
-
-    name: str
-    graph: Path | None
-    model: Mapping[str, Any] | None
-    checkpoint: Path | None
-    shape: tuple[int, int, int] | None
-    channels: Path | None = None
-    precision: str = "fp32"
+__all__ = ["Variant", "profile"]
 
 
 def profile(
@@ -51,110 +28,113 @@ def profile(
 ) -> list[dict[str, Any]]:
     """Measure every variant in every cell.
 
+    The cells of one (device, batch, threads, streams) take turns, whatever their variant, precision and backend, so
+    that drift of the machine hits all alike.
+
     Args:
-        variants: measured side by side.
+        variants: measured side by side; graphs of one network in several precisions have one name.
         settings: the cells, and the time that each gets.
         baseline: name of the variant that the others are compared with; None is `dense` if there, else the first.
         progress: where cells are shown.
 
     Returns:
-        One row per variant and cell; a cell that cannot be measured has `status: skipped` and a reason.
+        One row per cell (docs/profile.md has its keys), by backend, device, batch, threads, streams, variant and
+        precision; a cell that cannot be measured has `status: skipped` and a reason, and `fallback: true` where the
+        runtime took something else than asked.
     """
-    _ = baseline
-    cells = list(_cells(settings.backends, settings.devices, settings.batches, settings.threads))
-    rows: list[dict[str, Any]] = []
+    names = [variant.name for variant in variants]
+    reference = baseline or ("dense" if "dense" in names else names[0])
+    cells = plan_cells(variants, settings)
+    rows: dict[tuple[int, ...], dict[str, Any]] = {}
     with (progress or Silent()).task("profile", len(cells)) as task:
-        for cell in cells:
-            rows += _measure_cell(variants, cell, settings.min_time_s)
-            task.advance(note=" ".join(str(value) for value in cell.values() if value is not None))
-    return rows
+        for load, own in _by_load(cells).items():
+            for group in _groups(own, reference):
+                found = _measure(group, own, reference, settings)
+                task.advance(len(found.keys() - rows.keys()), note=_note(load))
+                rows = {**found, **rows}  # a baseline that is in several groups has the row of the first
+            missing = [cell for cell in own if cell.reason is not None]
+            rows |= {cell.rank: skipped(cell.head, CellError(str(cell.reason))) for cell in missing}
+            task.advance(len(missing), note=_note(load))
+    return [with_facts(rows[cell.rank], cell.variant, cell.backend, settings) for cell in cells]
 
 
-def _cells(
-    backends: Sequence[str], devices: Sequence[str], batches: Sequence[int], threads: Sequence[int]
-) -> Iterator[dict[str, Any]]:
-    for backend in backends:
-        for device in devices:
-            if reason := backends_table.unavailable(backend, device):
-                yield {"backend": backend, "device": device, "batch": None, "threads": None, "reason": reason}
-                continue
-            for batch in batches:
-                for count in threads if device == "cpu" else threads[:1]:
-                    yield {
-                        "backend": backend,
-                        "device": device,
-                        "batch": batch,
-                        "threads": count,
-                        "reason": None,
-                    }
+@dataclass
+class _Running:
+    """A cell, its process, and its turns."""
+
+    cell: Cell
+    process: IsolatedCell
+    turns: Turns
 
 
-def _measure_cell(variants: Sequence[Variant], cell: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
-    rows = []
+def _by_load(cells: Sequence[Cell]) -> dict[Load | None, list[Cell]]:
+    found: dict[Load | None, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(cell.load, []).append(cell)
+    return found
+
+
+def _groups(cells: Sequence[Cell], baseline: str) -> list[list[Cell]]:
+    return side_by_side([cell for cell in cells if cell.reason is None], baseline, free_bytes())
+
+
+def _measure(
+    group: Sequence[Cell], cells: Sequence[Cell], baseline: str, settings: Settings
+) -> dict[tuple[int, ...], dict[str, Any]]:
+    """The rows of cells that stand side by side."""
+    rows: dict[tuple[int, ...], dict[str, Any]] = {}
     with ExitStack() as stack:
-        running: list[tuple[dict[str, Any], IsolatedCell, list[float]]] = []
-        for variant in variants:
-            if variant.precision != "fp32" and backends_table.takes_model(cell["backend"]):
-                continue  # those are graphs alone
-            row = {"variant": variant.name, "precision": variant.precision, **cell}
-            rows.append(row)
+        running: list[_Running] = []
+        for cell in group:
             try:
-                spec = _spec(variant, cell)
-                running.append((row, stack.enter_context(IsolatedCell(spec)), []))
+                _check_fits(cell)
+                process = stack.enter_context(IsolatedCell(cell.spec(settings)))
             except CellError as error:
-                row.update(status="skipped", reason=str(error))
-        _interleave(running, seconds)
+                rows[cell.rank] = skipped(cell.head, error)
+            else:
+                running.append(_Running(cell, process, Turns(process)))
+        pairs = _partners(running, cells, baseline)
+        take_turns([each.turns for each in running], settings)
+        for each in running:
+            rows[each.cell.rank] = _row(each, settings)
+        for each in running:
+            if (other := pairs.get(each.cell.rank)) is not None:
+                rows[each.cell.rank] |= ratio(each.turns, other.turns, other.cell, rows[other.cell.rank])
     return rows
 
 
-def _interleave(running: list[tuple[dict[str, Any], IsolatedCell, list[float]]], seconds: float) -> None:
-    for _ in range(SLICES):
-        for row, process, times in running:
-            if row.get("status") != "skipped":
-                try:
-                    times += process.run(seconds / SLICES, -(-MIN_RUNS // SLICES))
-                except CellError as error:
-                    row.update(status="skipped", reason=str(error))
-    for row, process, times in running:
-        if row.get("status") == "skipped":
-            continue
-        try:
-            memory = process.memory()
-        except CellError as error:
-            row.update(status="skipped", reason=str(error))
-            continue
-        row.update(
-            status="measured",
-            reason=None,
-            **summarize(times, row["batch"]),
-            **process.ready,
-            memory=memory,
-            times_ms=[round(value, 4) for value in times],
-        )
+def _partners(running: Sequence[_Running], cells: Sequence[Cell], baseline: str) -> dict[tuple[int, ...], _Running]:
+    """What each cell is compared with; both go on until both are known."""
+    by_rank, pairs = {each.cell.rank: each for each in running}, {}
+    for each in running:
+        reference = baseline_of(each.cell, cells, baseline)
+        if reference is not None and reference.rank in by_rank:
+            other = pairs[each.cell.rank] = by_rank[reference.rank]
+            other.turns.partners.append(each.turns)
+    return pairs
 
 
-def _spec(variant: Variant, cell: Mapping[str, Any]) -> dict[str, Any]:
-    if cell["reason"]:
-        raise CellError(cell["reason"])
-    common = {key: cell[key] for key in ("backend", "device", "batch", "threads")}
-    shape = list(variant.shape) if variant.shape else None
-    if backends_table.takes_model(cell["backend"]):
-        if variant.model is None:
-            raise CellError("an ONNX file has no torch model; profile the run directory instead")
-        checkpoint = str(variant.checkpoint) if variant.checkpoint else None
-        channels = str(variant.channels) if variant.channels else None
-        from ntksap_export import networks
+def _row(each: _Running, settings: Settings) -> dict[str, Any]:
+    """Its numbers; what its process says at the end is asked for here."""
+    if each.turns.failed is not None:
+        return skipped(each.cell.head, each.turns.failed)
+    try:
+        load = under_load(each.process, each.turns, each.cell.head, settings)
+        last = each.process.stop()
+    except CellError as error:
+        return skipped(each.cell.head, error)
+    return {**measured(each.cell.head, each.turns, each.process.ready, last, settings), **load}
 
-        # The user's own code must be found there as it was here.
-        path = {"sys_path": list(sys.path)} if networks.is_own(str(variant.model["name"])) else {}
-        return {
-            **common,
-            **path,
-            "model": dict(variant.model),
-            "checkpoint": checkpoint,
-            "channels": channels,
-            "shape": shape,
-        }
-    if variant.graph is None:
-        raise CellError("there is no ONNX graph; run `ntksap export` first")
-    return {**common, "graph": str(variant.graph), "shape": shape}
+
+def _check_fits(cell: Cell) -> None:
+    """What cannot fit for certain is not tried: the system would end other processes to make room."""
+    if cell.device == "cpu" and cell.input_bytes > (free := free_bytes()):
+        need = f"its images alone take {cell.input_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+        raise CellError(f"batch {cell.head['batch']} does not fit in memory: {need}", "memory")
+
+
+def _note(load: Load | None) -> str:
+    if load is None:
+        return ""
+    device, batch, threads, streams = load
+    return f"{device}, batch {batch}, {threads} threads{f', {streams} streams' if streams > 1 else ''}"

@@ -31,6 +31,7 @@ class Settings:
         rates: `server`: images/s offered, each measured.
         limit_ms: `server`: the p99 up to which the highest rate is looked for.
         per_layer: also time every node.
+        cuda_graph: torch on `cuda`: replay a recorded graph, without the CPU's part of each kernel's launch.
     """
 
     backends: tuple[str, ...]
@@ -47,6 +48,7 @@ class Settings:
     rates: tuple[float, ...] = ()
     limit_ms: float | None = None
     per_layer: bool = False
+    cuda_graph: bool = False
 
     @classmethod
     def of(cls, config: RunConfig) -> Settings:
@@ -66,6 +68,7 @@ class Settings:
             rates=config.profile_rate,
             limit_ms=config.profile_limit,
             per_layer=config.profile_per_layer,
+            cuda_graph=config.profile_cuda_graph,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -1,73 +1,70 @@
 """The measuring process: `python -m ntksap_export.profiling.worker`, one cell, driven over standard input.
 
-    <- {"backend": "onnxruntime", "device": "cpu", "threads": 2, "batch": 1, "graph": "...", ...}
-    -> {"ready": {"warmup_runs": 42, "options": {...}}}
+    <- {"backend": "onnxruntime", "device": "cpu", "threads": 2, "streams": 1, "batch": 1, "graph": "...", ...}
+    -> {"ready": {"warmup_runs": 42, "options": {...}, ...}}
     <- {"run": 0.2, "at_least": 2}          as often as the parent likes: it interleaves several such processes
-    -> {"times_ms": [...]}
+    -> {"turn": {"times_ms": [...], "wall_s": 0.2, "cpu": {...}, "throttled": {...}, "energy": {...}}}
+    <- {"serve": 100.0, "seconds": 2, "patience_s": 4, "seed": 0}
+    -> {"served": {"rate": 100.0, "p99_ms": ..., ...}}
     <- {"stop": true}
-    -> {"memory": {...}}
+    -> {"memory": {...}, "gpu": {...}}
 
-A failure is one line {"error": "..."}. Nothing is imported that the cell does not need: memory is measured here.
+A failure is one line {"error": "...", "kind": "fallback" | "memory" | "other"}. Nothing is imported that the cell does
+not need: memory is measured here.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
-import os
+import re
+import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from ntksap_export.errors import NtksapError
-from ntksap_export.profiling.measure import timed_runs, warm_up
+from ntksap_export.errors import FallbackError, NtksapError
+from ntksap_export.profiling import cuda, opening
+from ntksap_export.profiling.bench import Bench
 from ntksap_export.profiling.memory import peak_rss_bytes, reset_peak, rss_bytes
-from ntksap_export.runtime import backends
-from ntksap_export.runtime.session import Session
 
-if TYPE_CHECKING:
-    from torch import nn
+_FULL = re.compile(r"out of memory|can't allocate|failed to allocate|bad_alloc|not enough memory|bad allocation", re.I)
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 def main() -> None:
     """Serve one cell until told to stop or the parent is gone."""
+    _end_with_parent()
     spec = json.loads(sys.stdin.readline())
     try:
         _serve(spec)
-    except NtksapError as error:
-        _answer({"error": str(error)})
-    except MemoryError:
-        _answer({"error": "out of memory"})
+    except FallbackError as error:
+        _answer({"error": str(error), "kind": "fallback"})
+    except MemoryError as error:
+        _answer({"error": f"out of memory{f': {error}' if str(error) else ''}", "kind": "memory"})
     except Exception as error:  # onnxruntime's own exception classes have no common public base
-        _answer({"error": f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]})
+        said = str(error) if isinstance(error, NtksapError) else f"{type(error).__name__}: {str(error).strip()}"
+        _answer({"error": said.splitlines()[0], "kind": "memory" if _FULL.search(str(error)) else "other"})
 
 
 def _serve(spec: dict[str, Any]) -> None:
-    pinned = _pin(spec["threads"]) if spec["device"] == "cpu" else []
+    cpus = opening.pin(spec["threads"], spec.get("streams", 1)) if spec["device"] == "cpu" else []
     with _no_answer():
-        _import_backend(spec)
+        opening.import_backend(spec)
         baseline = rss_bytes()
-        session, shape = _open(spec)
+        session, shape = opening.open_session(spec)
         loaded = rss_bytes()
         resettable = reset_peak()
-        images = _images(session, spec["batch"], shape)
-        call = session.bind(images)
-        timed = _cuda_timed(call) if _is_model_on_cuda(spec) else None
-        warmup = warm_up(call)
-    _answer({"ready": {"warmup_runs": warmup, "options": {**session.options, "pinned_cpus": pinned}}})
-    for line in sys.stdin:
-        order = json.loads(line)
-        if "stop" in order:
-            break
-        with _no_answer():
-            call()  # whatever the other process left in the caches is not timed
-            runs = timed or (lambda seconds, at_least: timed_runs(call, seconds, at_least=at_least))
-            times = runs(order["run"], order["at_least"])
-        _answer({"times_ms": times})
+        images = opening.draw_images(session, spec["batch"], shape)
+        bench = Bench(spec, session, images, cpus)
+        warmup = bench.warm_up()
+    options = {**session.options, "pinned_cpus": cpus}
+    _answer({"ready": {"warmup_runs": warmup.runs, "warmup_stable": warmup.stable, "options": options}})
+    if not _obey(bench):
+        return
     peak = peak_rss_bytes()
     memory = {
         "method": "VmHWM, reset after loading" if resettable else "VmHWM since the start of the process",
@@ -75,18 +72,32 @@ def _serve(spec: dict[str, Any]) -> None:
         "load_delta_bytes": loaded - baseline,
         "run_peak_rss_bytes": peak,
         "run_peak_delta_bytes": peak - loaded,
+        "settings": {key: options[key] for key in ("arena", "memory_pattern") if key in options},
     }
-    _answer({"memory": {**memory, **_cuda_memory(spec)}})
+    _answer({"memory": memory, **_gpu(spec, bench, images, memory)})
 
 
-def _images(session: Session, batch: int, shape: tuple[int, int, int]) -> npt.NDArray[Any]:
-    """Noise as the network takes it; `shape` is (C, H, W)."""
-    draw = np.random.default_rng(0)
-    if getattr(session, "input_layout", "NCHW") == "NHWC":
-        shape = (shape[1], shape[2], shape[0])
-    if getattr(session, "input_dtype", "float32") == "uint8":
-        return draw.integers(0, 256, (batch, *shape), dtype=np.uint8)
-    return draw.standard_normal((batch, *shape), dtype=np.float32)
+def _obey(bench: Bench) -> bool:
+    """Do what the parent says; False if it is gone without asking for the memory."""
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "stop" in order:
+            return True
+        with _no_answer():
+            if "serve" in order:
+                rate = order.pop("serve")
+                answer = {"served": bench.serve(rate, **order)}
+            else:
+                answer = {"turn": bench.turn(order["run"], order["at_least"])}
+        _answer(answer)
+    return False
+
+
+def _gpu(spec: dict[str, Any], bench: Bench, images: npt.NDArray[Any], memory: dict[str, Any]) -> dict[str, Any]:
+    if spec["device"] != "cuda":
+        return {}
+    memory |= cuda.memory()  # before a copy is timed
+    return {"gpu": bench.gpu(images)}
 
 
 def _no_answer() -> contextlib.AbstractContextManager[object]:
@@ -94,89 +105,12 @@ def _no_answer() -> contextlib.AbstractContextManager[object]:
     return contextlib.redirect_stdout(sys.stderr)
 
 
-def _pin(threads: int) -> list[int]:
-    """Keep this process on as many CPUs as it has threads; which ones."""
-    allowed = sorted(os.sched_getaffinity(0))
-    if threads >= len(allowed):
-        return allowed
-    chosen = allowed[:threads]
-    os.sched_setaffinity(0, chosen)
-    return chosen
-
-
-def _import_backend(spec: dict[str, Any]) -> None:
-    backends.load(spec["backend"])
-    if backends.takes_model(spec["backend"]):
-        import ntksap_export.checkpoint  # noqa: F401
-        from ntksap_export import networks
-
-        if "sys_path" in spec:
-            sys.path[:] = spec["sys_path"]
-        networks.load(spec["model"]["name"])
-
-
-def _open(spec: dict[str, Any]) -> tuple[Session, tuple[int, int, int]]:
-    where = (spec["device"], spec["threads"])
-    if backends.takes_model(spec["backend"]):
-        return backends.open_model(spec["backend"], _model(spec), *where), tuple(spec["shape"])
-    session = backends.open_graph(spec["backend"], Path(spec["graph"]), *where)
-    return session, tuple(spec["shape"]) if spec.get("shape") else session.input_shape
-
-
-def _model(spec: dict[str, Any]) -> nn.Module:
-    from ntksap_export import networks
-    from ntksap_export.checkpoint import SparseCheckpoint
-
-    model = networks.build(**spec["model"])
-    if spec.get("channels"):
-        from ntksap_export.pruning import ChannelPlan
-
-        model = ChannelPlan.from_json(json.loads(Path(spec["channels"]).read_text())).apply(model)
-    if spec.get("checkpoint"):
-        SparseCheckpoint.load(Path(spec["checkpoint"])).restore_(model)
-    return model
-
-
-def _is_model_on_cuda(spec: dict[str, Any]) -> bool:
-    """Such a call returns before the work is done."""
-    return backends.takes_model(spec["backend"]) and spec["device"] == "cuda"
-
-
-def _cuda_timed(call: Callable[[], None]) -> Callable[[float, int], list[float]]:
-    """Times by CUDA events around each call, read after a synchronize; copies to the device are not in them."""
-    import time
-
-    import torch
-
-    torch.cuda.reset_peak_memory_stats()
-
-    def runs(seconds: float, at_least: int) -> list[float]:
-        times: list[float] = []
-        start = time.perf_counter()
-        while len(times) < at_least or time.perf_counter() - start < seconds:
-            before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-            before.record()
-            call()
-            after.record()
-            torch.cuda.synchronize()
-            times.append(before.elapsed_time(after))
-        return times
-
-    return runs
-
-
-def _cuda_memory(spec: dict[str, Any]) -> dict[str, int]:
-    if spec["device"] != "cuda":
-        return {}
-    import torch
-
-    if not torch.cuda.is_available():
-        return {}
-    free, total = torch.cuda.mem_get_info()
-    return {
-        "peak_cuda_allocated_bytes": torch.cuda.max_memory_allocated(),
-        "cuda_device_used_bytes": total - free,
-    }
+def _end_with_parent() -> None:
+    """A stopped process cannot read that its parent is gone; and of all, it is the one to go when memory is short."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _answer(message: dict[str, Any]) -> None:

@@ -27,13 +27,15 @@ class Backend:
 
     Attributes:
         takes: an ONNX `graph`, or a torch `model`.
-        opens: `module:function` of (source, device, threads) -> session.
+        opens: `module:function` of (source, device, threads, precision, streams) -> session.
+        precisions: what it can run a float32 source in.
         reason: why it cannot run on a device here, or None if it can; device is `cpu` or `cuda`.
     """
 
     takes: Literal["graph", "model"]
     opens: str
     reason: Callable[[str], str | None]
+    precisions: tuple[str, ...] = ("fp32",)
 
 
 def unavailable(backend: str, device: str = "cpu") -> str | None:
@@ -48,6 +50,22 @@ def takes_model(backend: str) -> bool:
     return BACKENDS[backend].takes == "model"
 
 
+def lacks_precision(backend: str, precision: str, device: str = "cpu") -> str | None:
+    """Why the backend cannot run a float32 network in `precision` here; None if it can."""
+    if precision == "fp32":
+        return None
+    if precision not in BACKENDS[backend].precisions:
+        if takes_model(backend):
+            return f"{backend} runs the float32 model; {precision} is a graph's"
+        way = f"; export with --{precision}" if precision in ("fp16", "int8") else ""
+        return f"{backend} runs a float32 graph in float32 only{way}"
+    import torch
+
+    from ntksap_export.hardware import fast_bf16
+
+    return None if fast_bf16(torch.device(device)) else "this CPU has no bf16 instructions"
+
+
 def load(backend: str) -> None:
     """Import what the backend needs, so that it is not counted as the network's memory.
 
@@ -57,7 +75,15 @@ def load(backend: str) -> None:
     _opener(backend)
 
 
-def open_graph(backend: str, graph: Path | bytes, device: str = "cpu", threads: int = 0) -> GraphSession:
+def open_graph(
+    backend: str,
+    graph: Path | bytes,
+    device: str = "cpu",
+    threads: int = 0,
+    *,
+    precision: str = "fp32",
+    streams: int = 1,
+) -> GraphSession:
     """A session over an ONNX graph.
 
     Args:
@@ -65,17 +91,28 @@ def open_graph(backend: str, graph: Path | bytes, device: str = "cpu", threads: 
         graph: a path, or the bytes of a model.
         device: `cpu` or `cuda`.
         threads: of one operator; 0 leaves it to the backend.
+        precision: `bf16` runs float32 so where it can; of other graphs, what their numbers are.
+        streams: calls in flight at once, each with `threads`.
 
     Raises:
         ExportError: not a graph that it can load.
-        UnavailableError: the backend or the device is not here, or it would run somewhere else than asked.
+        UnavailableError: the backend or the device is not here.
+        FallbackError: it would run somewhere else, or otherwise, than asked.
     """
-    return cast("GraphSession", _opener(backend)(graph, device, threads))
+    return cast("GraphSession", _opener(backend)(graph, device, threads, precision, streams))
 
 
-def open_model(backend: str, model: nn.Module, device: str = "cpu", threads: int = 0) -> Session:
+def open_model(
+    backend: str,
+    model: nn.Module,
+    device: str = "cpu",
+    threads: int = 0,
+    *,
+    precision: str = "fp32",
+    streams: int = 1,
+) -> Session:
     """A session over a torch model, which is moved and put in eval mode in place; else as `open_graph`."""
-    return cast("Session", _opener(backend)(model, device, threads))
+    return cast("Session", _opener(backend)(model, device, threads, precision, streams))
 
 
 def _opener(backend: str) -> Callable[..., Any]:
@@ -116,10 +153,12 @@ def _compile(device: str) -> str | None:
     return None
 
 
+_FLOATS: Final = ("fp32", "bf16")
+
 BACKENDS: Final[dict[str, Backend]] = {
     "onnxruntime": Backend("graph", "ntksap_export.runtime.ort:open_session", _provider),
-    "torch": Backend("model", "ntksap_export.runtime.eager:open_session", lambda _: None),
-    "torch-compile": Backend("model", "ntksap_export.runtime.compiled:open_session", _compile),
-    "openvino": Backend("graph", "ntksap_export.runtime.ov:open_session", _openvino),
+    "torch": Backend("model", "ntksap_export.runtime.eager:open_session", lambda _: None, _FLOATS),
+    "torch-compile": Backend("model", "ntksap_export.runtime.compiled:open_session", _compile, _FLOATS),
+    "openvino": Backend("graph", "ntksap_export.runtime.ov:open_session", _openvino, _FLOATS),
     "tensorrt": Backend("graph", "ntksap_export.runtime.ort:open_tensorrt", _tensorrt),
 }

@@ -10,7 +10,7 @@ from torch import nn
 
 from ntksap_export.errors import ExportError
 from ntksap_export.quoting import first_line
-from ntksap_export.runtime.eager import TorchSession
+from ntksap_export.runtime.eager import TorchSession, set_threads
 from ntksap_export.runtime.session import Images, Outputs
 
 
@@ -22,10 +22,11 @@ class CompiledSession(TorchSession):
     Args:
         model: as `TorchSession`.
         device: as `TorchSession`.
+        precision: as `TorchSession`.
     """
 
-    def __init__(self, model: nn.Module, device: str = "cpu") -> None:
-        super().__init__(model, device)
+    def __init__(self, model: nn.Module, device: str = "cpu", precision: str = "fp32") -> None:
+        super().__init__(model, device, precision)
         self._model = torch.compile(self._model, fullgraph=True, dynamic=False)
         self.options |= {"backend": "torch-compile", "fullgraph": True, "dynamic": False}
 
@@ -48,11 +49,12 @@ class CompiledSession(TorchSession):
         return super().bind(images)
 
 
-def open_session(model: nn.Module, device: str, threads: int) -> CompiledSession:
+def open_session(model: nn.Module, device: str, threads: int, precision: str, streams: int) -> CompiledSession:
     """For the table of backends."""
-    if threads:
-        torch.set_num_threads(threads)
-    return CompiledSession(model, device)
+    set_threads(threads)
+    session = CompiledSession(model, device, precision)
+    session.options["streams"] = streams
+    return session
 
 
 def _reason(error: Exception) -> str:

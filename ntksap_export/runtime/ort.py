@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from ntksap_export.errors import ExportError, UnavailableError
+from ntksap_export.errors import ExportError, FallbackError, UnavailableError
 from ntksap_export.quoting import first_line
 from ntksap_export.runtime.session import Closing, Images, Logits, Outputs, image_shape
 
@@ -50,17 +50,28 @@ class OrtSession(Closing):
         provider: `cpu`, `cuda` or `tensorrt`; a session that would fall back to another one is refused.
         threads: of one operator; 0 leaves it to onnxruntime.
         optimization: `all`, or `off` for a reference.
+        streams: how many Python threads will call it at once; its pool then has threads for all of them.
 
     Raises:
         ExportError: not a graph that onnxruntime can load.
         UnavailableError: the provider is not there.
+        FallbackError: it took another provider or number of threads.
     """
 
-    def __init__(self, graph: Path | bytes, provider: str = "cpu", threads: int = 0, optimization: str = "all") -> None:
+    def __init__(
+        self,
+        graph: Path | bytes,
+        provider: str = "cpu",
+        threads: int = 0,
+        optimization: str = "all",
+        streams: int = 1,
+    ) -> None:
         if reason := provider_reason(provider):
             raise UnavailableError(reason)
         settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = threads
+        # The caller computes too: n callers and n * (threads - 1) of the pool they share are n * threads.
+        pool = threads and 1 + streams * (threads - 1)
+        settings.intra_op_num_threads = pool
         settings.inter_op_num_threads = 1
         settings.graph_optimization_level = LEVELS[optimization]
         settings.log_severity_level = 3
@@ -70,15 +81,21 @@ class OrtSession(Closing):
             self._session = onnxruntime.InferenceSession(source, settings, providers=_SETTINGS[provider])
         except Exception as error:  # onnxruntime's own exception classes have no common public base
             raise ExportError(f"onnxruntime cannot load the graph: {_why(error)}") from error
-        if self._session.get_providers()[0] != wanted:
-            raise UnavailableError(f"onnxruntime fell back from {wanted} to {self._session.get_providers()[0]}")
+        if (got := self._session.get_providers()[0]) != wanted:
+            raise FallbackError(wanted, f"onnxruntime fell back to {got}")
+        if (got := self._session.get_session_options().intra_op_num_threads) != pool:
+            raise FallbackError(f"{pool} threads", f"onnxruntime took {got}")
+        self._device = "cpu" if provider == "cpu" else "cuda"
         self.options: dict[str, Any] = {
             "backend": "tensorrt" if provider == "tensorrt" else "onnxruntime",
-            "device": "cpu" if provider == "cpu" else "cuda",
+            "device": self._device,
             "provider": wanted,
             "threads": threads,
+            "streams": streams,
             "graph_optimization": optimization,
-            "arena": True,
+            "arena": settings.enable_cpu_mem_arena,
+            "memory_pattern": settings.enable_mem_pattern,
+            "spinning": True,  # onnxruntime's default: its threads wait busily for the next operator
         }
 
     @property
@@ -124,8 +141,15 @@ class OrtSession(Closing):
             raise ExportError(f"onnxruntime cannot run the graph on {images.shape}: {first_line(error)}") from error
 
     def bind(self, images: Images) -> Callable[[], None]:
-        """A call with its input fixed; copies to and from a GPU are part of it."""
+        """A call with its input fixed, on a GPU in its memory, where the answers stay too."""
         feed, session = self._feed(images), self._session
+        if self._device == "cuda":
+            binding = session.io_binding()
+            for name, values in feed.items():
+                binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(values, "cuda", 0))
+            for name in self.output_names:
+                binding.bind_output(name, "cuda")
+            return lambda: session.run_with_iobinding(binding)  # waits for the device
 
         def call() -> None:
             session.run(None, feed)
@@ -142,16 +166,24 @@ class OrtSession(Closing):
         del self._session
 
 
-def open_session(graph: Path | bytes, device: str, threads: int) -> OrtSession:
+def open_session(graph: Path | bytes, device: str, threads: int, precision: str, streams: int) -> OrtSession:
     """For the table of backends."""
-    return OrtSession(graph, device, threads)
+    return _as_asked(OrtSession(graph, device, threads, streams=streams), precision)
 
 
-def open_tensorrt(graph: Path | bytes, device: str, threads: int) -> OrtSession:
+def open_tensorrt(graph: Path | bytes, device: str, threads: int, precision: str, streams: int) -> OrtSession:
     """For the table of backends."""
     if device != "cuda":
         raise UnavailableError(f"TensorRT runs on CUDA devices only; got {device}")
-    return OrtSession(graph, "tensorrt", threads)
+    return _as_asked(OrtSession(graph, "tensorrt", threads, streams=streams), precision)
+
+
+def _as_asked(session: OrtSession, precision: str) -> OrtSession:
+    """A graph runs in its own numbers; bf16 would be another graph."""
+    if precision == "bf16":
+        raise FallbackError("bf16", f"{session.options['backend']} runs the graph in its own numbers")
+    session.options["precision"] = precision
+    return session
 
 
 def _why(error: Exception) -> str:

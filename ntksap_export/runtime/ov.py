@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from ntksap_export.errors import ExportError, UnavailableError
+from ntksap_export.errors import ExportError, FallbackError, UnavailableError
 from ntksap_export.quoting import first_line
 from ntksap_export.runtime.session import Closing, Images, Logits, Outputs, image_shape
 
@@ -20,27 +20,34 @@ except ImportError as missing:
     ) from missing
 
 
+_COMPUTED: Final = {"bf16": ("bf16",), "int8": ("i8", "u8")}
+
+
 class OpenVinoSession(Closing):
     """A graph in OpenVINO on the CPU.
 
-    It computes in float32: by itself OpenVINO takes bfloat16 where the CPU is fast at it (AMX), whose answers differ by
-    half a percent and whose times compare with nobody's float32. Quantized nodes stay int8.
+    Unless bfloat16 is asked for it computes in float32: by itself OpenVINO takes bfloat16 where the CPU is fast at it
+    (AMX), whose answers differ by half a percent and whose times compare with nobody's float32. Quantized nodes stay
+    int8, and numbers stored in float16 are computed with in float32.
 
     Args:
         graph: a path, or the bytes of a model.
-        threads: of the one stream; 0 leaves it to OpenVINO.
+        threads: of each stream; 0 leaves it to OpenVINO.
+        precision: `bf16`, or what the graph's numbers are; of `int8`, too, it is checked that some node computes in it.
+        streams: calls in flight at once.
 
     Raises:
         ExportError: not a graph that OpenVINO can load.
-        UnavailableError: it would not compute in float32.
+        FallbackError: it took another precision, number of threads or number of streams.
     """
 
-    def __init__(self, graph: Path | bytes, threads: int = 0) -> None:
+    def __init__(self, graph: Path | bytes, threads: int = 0, precision: str = "fp32", streams: int = 1) -> None:
+        hint = "bf16" if precision == "bf16" else "f32"
         settings = {
-            "INFERENCE_PRECISION_HINT": "f32",
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": "1",
-            "INFERENCE_NUM_THREADS": str(threads),
+            "INFERENCE_PRECISION_HINT": hint,
+            "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
+            "NUM_STREAMS": str(streams),
+            "INFERENCE_NUM_THREADS": str(threads * streams),
             "ENABLE_CPU_PINNING": "NO",  # a measuring process pins itself
         }
         core = openvino.Core()
@@ -49,17 +56,41 @@ class OpenVinoSession(Closing):
             self._compiled: Any = core.compile_model(read, "CPU", settings)
         except Exception as error:  # OpenVINO raises RuntimeError for all
             raise ExportError(f"openvino cannot load the graph: {_reason(error)}") from error
-        precision = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        if precision != "f32":
-            raise UnavailableError(f"openvino computes in {precision} here; float32 was asked for")
+        self._streams = streams
+        computes = self._check_settings(hint, precision, threads)
         self._request = self._compiled.create_infer_request()
         self.options: dict[str, Any] = {
             "backend": "openvino",
             "device": "cpu",
-            "threads": int(self._compiled.get_property("INFERENCE_NUM_THREADS")),
-            "streams": 1,
-            "precision": precision,
+            "threads": int(self._compiled.get_property("INFERENCE_NUM_THREADS")) // streams,
+            "streams": streams,
+            "precision": hint,
+            "performance_hint": settings["PERFORMANCE_HINT"],
+            **computes,
         }
+
+    def _check_settings(self, hint: str, precision: str, threads: int) -> dict[str, Any]:
+        """What the compiled network says of itself, compared with what was asked for."""
+        got = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if got != hint:
+            raise FallbackError(hint, f"openvino computes in {got} here")
+        total = int(self._compiled.get_property("INFERENCE_NUM_THREADS"))
+        streams = int(self._compiled.get_property("NUM_STREAMS"))
+        if streams != self._streams:
+            raise FallbackError(f"{self._streams} streams", f"openvino runs {streams} on these CPUs")
+        if threads and total != threads * streams:
+            raise FallbackError(f"{threads * streams} threads", f"openvino took {total}")
+        if precision not in _COMPUTED:
+            return {}
+        nodes = [str(node.get_rt_info()["runtimePrecision"].value) for node in self._nodes()]
+        wanted = sum(kind in _COMPUTED[precision] for kind in nodes)
+        if not wanted:
+            raise FallbackError(precision, "no node of the graph computes in it in openvino")
+        return {"nodes_in_precision": wanted, "nodes": len(nodes)}
+
+    def _nodes(self) -> list[Any]:
+        """Of the network as it is executed."""
+        return list(self._compiled.get_runtime_model().get_ordered_ops())
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -90,12 +121,14 @@ class OpenVinoSession(Closing):
     def bind(self, images: Images) -> Callable[[], None]:
         """A call over images in OpenVINO's own memory, where its answers stay too."""
         self._check(images)
-        # a copy of its own: later calls of `run` write into the tensor that is set here
-        self._request.set_input_tensor(openvino.Tensor(np.ascontiguousarray(images), shared_memory=False))
-        request = self._request
+        request = self._compiled.create_infer_request()  # its own: several are called at once, `run` has another
+        request.set_input_tensor(openvino.Tensor(np.ascontiguousarray(images), shared_memory=False))
+        if self._streams == 1:
+            return lambda: request.infer() and None
 
         def call() -> None:
-            request.infer()
+            request.start_async()
+            request.wait()
 
         return call
 
@@ -110,11 +143,11 @@ class OpenVinoSession(Closing):
         del self._request, self._compiled
 
 
-def open_session(graph: Path | bytes, device: str, threads: int) -> OpenVinoSession:
+def open_session(graph: Path | bytes, device: str, threads: int, precision: str, streams: int) -> OpenVinoSession:
     """For the table of backends."""
     if device != "cpu":
         raise UnavailableError(f"openvino runs on the cpu here; got {device}")
-    return OpenVinoSession(graph, threads)
+    return OpenVinoSession(graph, threads, precision, streams)
 
 
 def _reason(error: Exception) -> str:
