@@ -11,8 +11,9 @@ from ntksap_export.masks import format_channels, format_health, format_table, la
 from ntksap_export.pipeline.choose import choose_mask
 from ntksap_export.pipeline.context import CHANNELS, Context, config_json
 from ntksap_export.pipeline.exporting import run_export
-from ntksap_export.pipeline.profiling import file_sizes, run_profile
+from ntksap_export.pipeline.profiling import run_profile
 from ntksap_export.pipeline.summary import stale
+from ntksap_export.pipeline.targets import run_files
 from ntksap_export.pipeline.training import run_train
 from ntksap_export.report import ReportInput, render_card, render_html
 
@@ -94,4 +95,4 @@ def _sizes(context: Context) -> dict[str, int]:
     dense = describe(path / "model.safetensors").dense_bytes
     if context.channel_plan() is not None:
         dense = sum(value.numel() * value.element_size() for value in context.architecture().state_dict().values())
-    return {"dense checkpoint (computed)": dense, **file_sizes(path)}
+    return {"dense checkpoint (computed)": dense, **run_files(path)}
