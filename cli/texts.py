@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from ntksap_export.cli.profile_table import latency_table, screen
 from ntksap_export.config import RunConfig, pruned_name
 from ntksap_export.quoting import printable
 
@@ -86,41 +87,9 @@ def summary_text(result: dict[str, Any]) -> str:
     for name, size in result["files"].items():
         lines.append(f"  file      {name:<18} {size / 1e6:8.2f} MB")
     if result.get("latency"):
-        lines += ["", *latency_table(result["latency"], pruned_name(result.get("pattern", "unstructured")))]
+        pruned = pruned_name(result.get("pattern", "unstructured"))
+        lines += ["", *latency_table(result["latency"], pruned, screen())]
     return "\n".join(lines)
-
-
-def latency_table(rows: list[dict[str, Any]], pruned: str = "sparse") -> list[str]:
-    """Measured cells as aligned lines; skipped ones with their reason. The sparse variant is called `pruned`."""
-    rows = [{**row, "variant": _variant(row, pruned)} for row in rows]
-    header = ("backend", "device", "variant", "batch", "threads", "p50 ms", "p90 ms", "p99 ms", "images/s")
-    cells = [
-        (
-            row["backend"],
-            row["device"],
-            row["variant"],
-            str(row["batch"]),
-            str(row["threads"]),
-            *("" if row[key] is None else f"{row[key]:.3f}" for key in ("p50_ms", "p90_ms", "p99_ms")),
-            f"{row['throughput_images_per_s']:.1f}",
-            f"{row['run_peak_rss_bytes'] / 1e6:.0f} MB",
-            row["noise"],
-        )
-        for row in rows
-        if row["status"] == "measured"
-    ]
-    lines = aligned((*header, "peak RSS", "noise"), cells, "<<<>>>>>>><") if cells else []
-    lines += [
-        f"{row['backend']} on {row['device']}, {row['variant']}: skipped, {row['reason']}"
-        for row in rows
-        if row["status"] != "measured"
-    ]
-    return lines
-
-
-def _variant(row: dict[str, Any], pruned: str) -> str:
-    name = pruned if row["variant"] == "sparse" else row["variant"]
-    return name if row.get("precision") in (None, "fp32") else f"{name} {row['precision']}"
 
 
 def compare_text(result: dict[str, Any]) -> str:

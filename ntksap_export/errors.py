@@ -12,7 +12,8 @@
     │   └── FallbackError       7   a runtime that took another provider, precision or thread count than asked
     └── Preempted             143   stopped by SIGTERM; the same command goes on
 
-OSError (a full disk, a read-only directory) is 8, an interrupt is 130; a bug is 70 and shows its traceback.
+OSError (a full disk, a read-only directory) is 8, a limit of `profile --compare` that is not met 9, an interrupt 130; a
+bug is 70 and shows its traceback.
 Messages are one line: what was wrong, what was got, what to do.
 """
 
@@ -79,6 +80,7 @@ class FallbackError(UnavailableError):
 
 
 OS_ERROR_EXIT_CODE = 8
+LIMIT_EXIT_CODE = 9
 BUG_EXIT_CODE = 70
 INTERRUPTED_EXIT_CODE = 130
 TERMINATED_EXIT_CODE = 143  # 128 + SIGTERM, as a shell has it

@@ -73,3 +73,16 @@ class Silent:
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:  # noqa: ARG002 - the protocol's names
         yield _SilentTask()
+
+
+class Brief:
+    """Shows the last line of a message: where many runs follow each other, their tables stay in their files."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def say(self, message: str) -> None:
+        self._progress.say(message.splitlines()[-1])
+
+    def task(self, name: str, total: int, done: int = 0) -> AbstractContextManager[Task]:
+        return self._progress.task(name, total, done)

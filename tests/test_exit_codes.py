@@ -28,8 +28,9 @@ def test_each_error_has_its_code() -> None:
     }
 
     assert EXPECTED == found
-    assert (8, 70, 130, 143) == (
+    assert (8, 9, 70, 130, 143) == (
         errors.OS_ERROR_EXIT_CODE,
+        errors.LIMIT_EXIT_CODE,
         errors.BUG_EXIT_CODE,
         errors.INTERRUPTED_EXIT_CODE,
         errors.TERMINATED_EXIT_CODE,
@@ -39,5 +40,5 @@ def test_each_error_has_its_code() -> None:
 def test_the_readme_lists_every_code() -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text()
 
-    for code in sorted({*EXPECTED.values(), 8, 70, 130, 143} - {1}):
+    for code in sorted({*EXPECTED.values(), 8, 9, 70, 130, 143} - {1}):
         assert f"| {code} |" in readme

@@ -21,7 +21,7 @@ from ntksap_export.config import RunConfig, make_config
 from ntksap_export.errors import CheckpointError, ConfigError, ExportError, RunDirectoryError
 from ntksap_export.graph import Graph, Preprocessing, files_of, move_graph, remove_graph
 from ntksap_export.masks import Mask
-from ntksap_export.pipeline.exporting import graph_of, pass_lines, passes_json, write_graph
+from ntksap_export.pipeline.exporting import Made, graph_of, pass_lines, passes_json, write_graph
 from ntksap_export.pipeline.graph_input import as_taken, behind_input, check_normalizes, normalizes
 from ntksap_export.pipeline.run_dir import read_json_file
 from ntksap_export.progress import Progress
@@ -33,7 +33,9 @@ _FROM_CHECKPOINT = ("num_classes", "image_size", "stem", "mean", "std", "pattern
 
 
 @dataclass(frozen=True, slots=True)
-class _Subject:
+class Subject:
+    """A model that is in no run directory, and what is known of it; in eval mode on the CPU, its mask applied."""
+
     config: RunConfig
     model: nn.Module
     mask: Mask | None
@@ -64,13 +66,18 @@ def export_any(
     _check_out(out)
     path = Path(target)
     if path.is_file():
-        subject = _checkpoint(path, settings, mask)
+        if mask is not None or "weights" in settings:
+            raise ConfigError("a checkpoint brings its weights and masks; leave --weights and --mask away")
+        subject = read_subject(path, settings)
     else:
-        subject = _named(target, settings, mask)
+        if "weights" not in settings and not networks.is_own(target):
+            raise RunDirectoryError(
+                f"no such directory '{target}'; name a run directory, a checkpoint of ours, or MODEL --weights FILE"
+            )
+        subject = named_subject(target, settings, mask)
     config = subject.config
     told = _preprocessing(config)
-    check_normalizes(config, told)
-    graph, said, log = graph_of(config, subject.model, subject.mask, _noise(config, 1), told, None)
+    graph, said, log = subject_graph(subject)
     rejected = out.with_name(f"{out.stem}.rejected.onnx")
     told_badly = out.with_name(f"{rejected.stem}.parity.json")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -109,11 +116,32 @@ def _check_out(out: Path) -> None:
         raise PermissionError(13, "Permission denied", str(there))
 
 
-def _checkpoint(path: Path, settings: Mapping[str, Any], mask: Path | None) -> _Subject:
+def subject_graph(subject: Subject) -> Made:
+    """The graph of a subject, as `graph_of`.
+
+    Raises:
+        ConfigError: it is to normalize its input by what nobody knows.
+        ExportError: the model cannot be exported.
+    """
+    config = subject.config
+    told = _preprocessing(config)
+    check_normalizes(config, told)
+    return graph_of(config, subject.model, subject.mask, _noise(config, 1), told, None)
+
+
+def read_subject(path: Path, settings: Mapping[str, Any]) -> Subject:
+    """The model of a checkpoint of ours; `channels.json` stands beside one that lost channels.
+
+    Args:
+        path: of the checkpoint.
+        settings: as `export_any` takes them; they overrule what the checkpoint says of itself.
+
+    Raises:
+        CheckpointError: it is damaged, none of ours, or does not say what it is of.
+        ConfigError: its number of classes or image size is not known.
+    """
     if format_of(path) != "ntksap":
         raise CheckpointError(f"{path} does not say which model it is of; write `ntksap export MODEL --weights {path}`")
-    if mask is not None or "weights" in settings:
-        raise ConfigError("a checkpoint brings its weights and masks; leave --weights and --mask away")
     checkpoint = SparseCheckpoint.load(path)
     told = checkpoint.provenance
     if told is None:
@@ -129,14 +157,16 @@ def _checkpoint(path: Path, settings: Mapping[str, Any], mask: Path | None) -> _
             raise CheckpointError(f"{path} is of a network without some channels; put its channels.json beside it")
         model = ChannelPlan.from_json(read_json_file(plan)).apply(model)
     checkpoint.restore_(model)
-    return _Subject(config, model.eval(), checkpoint.mask)
+    return Subject(config, model.eval(), checkpoint.mask)
 
 
-def _named(name: str, settings: Mapping[str, Any], mask: Path | None) -> _Subject:
-    if "weights" not in settings and not networks.is_own(name):
-        raise RunDirectoryError(
-            f"no such directory '{name}'; name a run directory, a checkpoint of ours, or MODEL --weights FILE"
-        )
+def named_subject(name: str, settings: Mapping[str, Any], mask: Path | None = None) -> Subject:
+    """The model of a name, with random weights where `settings` has none.
+
+    Raises:
+        ConfigError: there is no such model, or it cannot be built so.
+        CheckpointError: weights or a mask that do not fit.
+    """
     info = networks.info(name)
     tensors = read_weights(Path(settings["weights"])) if "weights" in settings else None
     config = make_config({"image_size": info.image_size, **settings, "model": name})
@@ -147,7 +177,7 @@ def _named(name: str, settings: Mapping[str, Any], mask: Path | None) -> _Subjec
     kept = None if mask is None else _mask(mask)
     if kept is not None:
         kept.apply_(model)
-    return _Subject(config, model.eval(), kept)
+    return Subject(config, model.eval(), kept)
 
 
 def _classes(config: RunConfig, tensors: Mapping[str, torch.Tensor] | None) -> int:
@@ -179,7 +209,7 @@ def _noise(config: RunConfig, count: int) -> torch.Tensor:
     return torch.randn(count, 3, config.image_size, config.image_size, generator=draw)
 
 
-def _compared(subject: _Subject, graph: Graph, file: Path, told: Preprocessing | None) -> Parity:
+def _compared(subject: Subject, graph: Graph, file: Path, told: Preprocessing | None) -> Parity:
     config = subject.config
     images, reference = _noise(config, max(BATCHES)), subject.model
     if told is not None and normalizes(config):

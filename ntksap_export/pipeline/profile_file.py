@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -117,12 +117,13 @@ def _take(row: Any, cells: dict[Key, Mapping[str, Value]], skipped: dict[Key, st
 
 def _key(row: Mapping[str, Any]) -> Key:
     names = [row.get("variant"), row.get("backend"), row.get("device"), row.get("precision") or "fp32"]
-    counts = [row.get("batch"), row.get("threads"), row.get("streams") or 1]
     if not all(isinstance(name, str) and name for name in names):
         raise CheckpointError("does not say its variant, backend, device and precision")
-    if not all(isinstance(count, int) and not isinstance(count, bool) and 0 < count < 2**31 for count in counts):
+    batch, threads, streams = row.get("batch"), row.get("threads"), row.get("streams") or 1
+    if not (_is_count(batch) and _is_count(threads) and _is_count(streams)):
         raise CheckpointError("does not say its batch, threads and streams")
-    return Key(*(printable(str(name)[:_LONGEST]) for name in names), *counts)
+    variant, backend, device, precision = (printable(str(name)[:_LONGEST]) for name in names)
+    return Key(variant, backend, device, precision, batch, threads, streams)
 
 
 def _values(row: Mapping[str, Any]) -> dict[str, Value]:
@@ -193,6 +194,10 @@ def _object(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"has a {name} that is no object")
     return value
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
 
 
 def _number(value: Any) -> float | None:

@@ -1,68 +1,148 @@
-"""The stage `profile`, and measuring what is in no run directory."""
+"""The stage `profile`, and measuring several networks, in a run directory or not, side by side."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ntksap_export.atomic import write_json
-from ntksap_export.graph import Graph, dense_twin, files_of, load_dense
-from ntksap_export.pipeline.context import CHANNELS, Context
-from ntksap_export.pipeline.exporting import made_graph
-from ntksap_export.pipeline.precisions import PRECISIONS
+from ntksap_export.config import make_config
+from ntksap_export.errors import ConfigError, UnavailableError
+from ntksap_export.pipeline.context import Context
+from ntksap_export.pipeline.target import Asked, Target, side_by_side
+from ntksap_export.pipeline.targets import open_run, open_targets, run_files
 from ntksap_export.profiling.environment import environment
 from ntksap_export.profiling.profile import Variant, profile
 from ntksap_export.profiling.settings import Settings
+from ntksap_export.progress import Progress
+from ntksap_export.runtime import backends
+
+_RAW = ("times_ms", "slice_of")
 
 
 def run_profile(context: Context) -> tuple[str, ...]:
     """Measure the sparse network beside its dense twin; writes profile.json."""
-    run = context.run
-    graph_path = run.file("model.onnx")
-    graph = load_dense(graph_path)
+    run, settings = context.run, Settings.of(context.config)
     run.workspace.mkdir(parents=True, exist_ok=True)
-    twin_path = run.workspace / "dense.onnx"
-    channels = run.file(CHANNELS) if context.channel_plan() is not None else None
-    _dense_graph(context, graph, removed=channels is not None or _is_compacted(context, graph)).save(twin_path)
-    checkpoint = run.file("model.safetensors")
-    variants = (
-        Variant("sparse", graph_path, context.model_arguments, checkpoint, context.shape, channels),
-        *(
-            Variant("sparse", path, None, None, context.shape, precision=name)
-            for name in PRECISIONS
-            if (path := run.file(f"model.{name}.onnx")).is_file()
-        ),
-        Variant("dense", twin_path, context.model_arguments, None, context.shape),
-    )
-    cells = profile(variants, Settings.of(context.config), progress=context.progress)
-    write_json(run.file("profile.json"), profile_json(cells, file_sizes(run.path)))
+    target = open_run(context, Asked(settings.precisions, {}, run.workspace))
+    cells = _measured([target], settings, context.progress)
+    write_json(run.file("profile.json"), profile_json(cells, run_files(run.path), settings, context.command))
     return ("profile.json",)
 
 
-def _is_compacted(context: Context, graph: Graph) -> bool:
-    """Whether a pass of the export removed channels: a weight is gone, or smaller than its mask."""
-    shapes = {name: values.shape for name, values in graph.weights()}
-    return any(shapes.get(name) != tuple(kept.shape) for name, kept in context.mask().items())
+def profile_targets(
+    targets: Sequence[str],
+    settings: Mapping[str, Any],
+    *,
+    out: Path | None = None,
+    progress: Progress | None = None,
+    command: str = "",
+) -> dict[str, Any]:
+    """Measure run directories, graphs, checkpoints of ours and models by name, in turn with one another.
+
+    Args:
+        targets: at least one; a model by its name has random weights.
+        settings: the `profile_*` keys of `RunConfig` that were given, and `image_size` and `num_classes`.
+        out: where to write the result with its raw times, or None.
+        progress: where cells are shown.
+        command: how to repeat it.
+
+    Returns:
+        The content of profile.json.
+
+    Raises:
+        ConfigError: no target, two that are the same, or an input whose shape is not known.
+        RunDirectoryError, CheckpointError, ExportError: a target that is not there, damaged, foreign or unfinished.
+        UnavailableError: the only backend that was asked for is not here.
+    """
+    if not targets:
+        raise ConfigError("name at least one TARGET: a run directory, an .onnx, a checkpoint, or a model")
+    check_backend(settings)
+    given = {key: value for key, value in settings.items() if key.startswith("profile_")}
+    known = {key: value for key, value in settings.items() if not key.startswith("profile_")}
+    with tempfile.TemporaryDirectory(prefix="ntksap-") as scratch:
+        opened = open_targets(targets, Asked(given.get("profile_precision"), known, Path(scratch)))
+        if not any(variant.model for target in opened for variant in target.own):
+            given = {"profile_backend": ("onnxruntime",), **given}  # graphs alone
+        config = make_config({"model": "targets", **given})
+        cells = _measured(opened, Settings.of(config), progress)
+    result = profile_json(cells, _all_files(opened), Settings.of(config), command)
+    if out is not None:
+        write_json(out, result)
+    return result
 
 
-def _dense_graph(context: Context, graph: Graph, removed: bool) -> Graph:
-    """The baseline: the network with all its channels and random weights in place of zeros."""
-    if not removed:
-        return dense_twin(graph)
-    return made_graph(context, context.architecture().eval(), None)[0]
+def check_backend(settings: Mapping[str, Any]) -> None:
+    """Refuse to measure nothing: the one backend that was asked for runs on none of the devices.
+
+    Args:
+        settings: keys of `RunConfig` that were given; those of the profile count.
+
+    Raises:
+        ConfigError: no such backend or device.
+        UnavailableError: it says what to install.
+    """
+    given = {key: value for key, value in settings.items() if key.startswith("profile_")}
+    if len(given.get("profile_backend", ())) != 1:
+        return
+    config = make_config({"model": "targets", **given})
+    (name,) = config.profile_backend
+    reasons = [backends.unavailable(name, device) for device in config.profile_device]
+    if all(reasons):
+        raise UnavailableError(f"{name}: {'; '.join(dict.fromkeys(filter(None, reasons)))}")
 
 
-def profile_json(cells: list[dict[str, Any]], sizes: dict[str, int]) -> dict[str, Any]:
-    """profile.json: the machine, the files and the rows."""
-    return {"schema": 1, "environment": environment(), "files": sizes, "cells": cells}
+def profile_json(
+    cells: Sequence[Mapping[str, Any]], sizes: Mapping[str, int], settings: Settings, command: str
+) -> dict[str, Any]:
+    """profile.json: how it was measured, the machine, the files and the rows."""
+    return {
+        "schema": 2,
+        "command": command,
+        "environment": environment(),
+        "settings": settings.to_json(),
+        "files": dict(sizes),
+        "cells": [dict(cell) for cell in cells],
+    }
 
 
-def file_sizes(path: Path) -> dict[str, int]:
-    """Bytes of the files of a run that are delivered, by name."""
-    graphs = [path / f"model{part}.onnx" for part in ("", ".fp16", ".int8")]
-    files = [
-        path / "model.safetensors",
-        *(file for graph in graphs for file in files_of(graph)),
-        path / "mask.safetensors",
+def without_raw_times(result: Mapping[str, Any]) -> dict[str, Any]:
+    """profile.json for a screen: its cells without each single time."""
+    cells = [{key: value for key, value in cell.items() if key not in _RAW} for cell in result["cells"]]
+    return {**result, "cells": cells}
+
+
+def _measured(targets: Sequence[Target], settings: Settings, progress: Progress | None) -> list[dict[str, Any]]:
+    variants, baseline = side_by_side(targets)
+    cells = profile(variants, settings, baseline=baseline, progress=progress) if variants else []
+    return [*cells, *_missing(targets, variants, settings)]
+
+
+def _missing(targets: Sequence[Target], variants: Sequence[Variant], settings: Settings) -> list[dict[str, Any]]:
+    """Rows for precisions that were asked for and are not there: they are files, which graphs' backends would take."""
+    able = [name for name in settings.backends if not backends.takes_model(name)] or [settings.backends[0]]
+    alone = variants[0].name if variants and len(targets) == 1 else "sparse"
+    return [
+        {
+            "variant": alone if len(targets) == 1 else target.name,
+            "backend": backend,
+            "device": settings.devices[0],
+            "precision": precision,
+            "batch": None,
+            "threads": None,
+            "streams": None,
+            "status": "skipped",
+            "reason": reason,
+        }
+        for target in targets
+        for precision, reason in target.missing.items()
+        for backend in able
     ]
-    return {file.name: file.stat().st_size for file in files if file.is_file()}
+
+
+def _all_files(targets: Sequence[Target]) -> dict[str, int]:
+    if len(targets) == 1:
+        return dict(targets[0].files)
+    return {f"{target.name}/{file}": size for target in targets for file, size in target.files.items()}

@@ -12,9 +12,9 @@ from ntksap_export.checkpoint import describe
 from ntksap_export.config import STAGE_KEYS, RunConfig, defaults, flag_name
 from ntksap_export.errors import ConfigError, RunDirectoryError
 from ntksap_export.pipeline.context import Context
-from ntksap_export.pipeline.profiling import file_sizes
 from ntksap_export.pipeline.run_dir import RunDir, read_json_file
 from ntksap_export.pipeline.summary import stale
+from ntksap_export.pipeline.targets import run_files
 from ntksap_export.report import (
     CSV_NAMES,
     Document,
@@ -114,7 +114,7 @@ def _stored(path: Path) -> ReportInput:
     dense = told.get("sizes", {}).get(_DENSE)
     if dense is None and checkpoint.is_file():
         dense = describe(checkpoint).dense_bytes
-    sizes = ({_DENSE: int(dense)} if dense is not None else {}) | file_sizes(path)
+    sizes = ({_DENSE: int(dense)} if dense is not None else {}) | run_files(path)
     return ReportInput(**_parts(run), sizes=sizes, command=str(told.get("command", "")), versions={})
 
 
@@ -136,11 +136,11 @@ def _parts(run: RunDir) -> dict[str, Any]:
 def _sizes(context: Context) -> dict[str, int]:
     path = context.run.path
     if not (path / "model.safetensors").is_file():
-        return file_sizes(path)
+        return run_files(path)
     dense = describe(path / "model.safetensors").dense_bytes
     if context.channel_plan() is not None:
         dense = sum(value.numel() * value.element_size() for value in context.architecture().state_dict().values())
-    return {_DENSE: dense, **file_sizes(path)}
+    return {_DENSE: dense, **run_files(path)}
 
 
 def command_of(config: RunConfig) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ntksap_export.graph import files_of
+from ntksap_export.pipeline.cells import latency_row
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
 
 _FILES = ("model.safetensors", "model.onnx", "model.fp16.onnx", "model.int8.onnx", "report.html")
@@ -73,23 +74,6 @@ def _files(run: RunDir) -> list[str]:
 
 def _channels(told: dict[str, Any] | None) -> dict[str, int] | None:
     return None if told is None else {"kept": told["kept"], "channels": told["channels"]}
-
-
-def latency_row(cell: dict[str, Any]) -> dict[str, Any]:
-    """A cell without its raw times."""
-    keys = ("variant", "backend", "device", "precision", "batch", "threads", "status", "reason", "noise")
-    row = {key: cell.get(key) for key in keys}
-    if cell["status"] == "measured":
-        row |= {
-            "p50_ms": cell["latency_ms"]["p50"],
-            "p90_ms": cell["latency_ms"].get("p90"),
-            "p99_ms": cell["latency_ms"].get("p99"),
-            "throughput_images_per_s": cell["throughput_images_per_s"],
-            "runs": cell["runs"],
-            "run_peak_rss_bytes": cell["memory"]["run_peak_rss_bytes"],
-            "load_delta_bytes": cell["memory"]["load_delta_bytes"],
-        }
-    return row
 
 
 def _read(run: RunDir, name: str) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from ntksap_export.cli import texts
+from ntksap_export.cli.profile_table import Screen, latency_table
 from ntksap_export.config import pruned_name
 from ntksap_export.pipeline import latency_row
 from ntksap_export.report import ReportInput, render_card
@@ -51,8 +51,8 @@ def test_the_card_uses_the_same(pattern: str, name: str) -> None:
 def test_the_table_on_the_terminal_uses_the_same(pattern: str, name: str) -> None:
     rows = [latency_row(cell) for cell in sample().profile["cells"]]
 
-    shown = texts.latency_table(rows, pruned_name(pattern))
+    shown = latency_table(rows, pruned_name(pattern), Screen(100, False))
 
-    assert 4 == sum(f"  {name}  " in line for line in shown)
+    assert 4 == sum(line.startswith(f"  {name} ") for line in shown)
     assert any(line.startswith(f"onnxruntime on cuda, {name}: skipped") for line in shown)
     assert {"sparse", "dense"} == {row["variant"] for row in rows}  # in JSON the names stay

@@ -5,7 +5,7 @@ Converters live where onnxruntime does, `runtime.quantize` and `runtime.half`; t
 
 from ntksap_export.graph.precision.fp16 import FP16_LARGEST, check_fp16, check_fp16_range, without_tiny
 from ntksap_export.graph.precision.int8 import INT8_OPERATORS, check_int8, float_operators
-from ntksap_export.graph.precision.layers import Layer, choose_layers, layers, named
+from ntksap_export.graph.precision.layers import Layer, choose_layers, layers, named, precision_of
 from ntksap_export.graph.precision.tidy import tidy
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "float_operators",
     "layers",
     "named",
+    "precision_of",
     "tidy",
     "without_tiny",
 ]

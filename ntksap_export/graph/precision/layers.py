@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import difflib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +17,7 @@ from ntksap_export.graph.model import Graph
 
 _WEIGHT_AT: Final = 1  # of the inputs of Conv, Gemm and MatMul
 WEIGHTED: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_PRECISIONS: Final[dict[int, str]] = {onnx.TensorProto.FLOAT16: "fp16", onnx.TensorProto.BFLOAT16: "bf16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,17 @@ def layers(graph: Graph) -> tuple[Layer, ...]:
             weight = node.input[_WEIGHT_AT]
             found.append(Layer(weight.removesuffix(".weight"), node.name, weight))
     return tuple(found)
+
+
+def precision_of(graph: Graph) -> str:
+    """What the graph computes in: `int8` if anything is quantized, `fp16` or `bf16` by its weights, else `fp32`."""
+    if any("Quantize" in node.op_type or node.op_type.endswith("Integer") for node in graph.proto.graph.node):
+        return "int8"
+    counts: collections.Counter[int] = collections.Counter()
+    for item in graph.proto.graph.initializer:
+        if len(item.dims) >= 2:
+            counts[item.data_type] += math.prod(item.dims)
+    return _PRECISIONS.get(counts.most_common(1)[0][0], "fp32") if counts else "fp32"
 
 
 def choose_layers(found: Iterable[Layer], names: Iterable[str]) -> tuple[Layer, ...]:
