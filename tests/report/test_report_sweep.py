@@ -129,6 +129,21 @@ def test_without_a_choice_none_is_marked(chosen: Any) -> None:
     assert "No point meets max latency 4.00 ms; min accuracy 85.0 %." in Page(markup).text
 
 
+def test_the_verdict_of_the_sweep_is_told() -> None:
+    tree = {**sweep(), "chosen": None, "verdict": "no point meets the limits; nearest is dense"}
+
+    assert "No point meets the limits; nearest is dense." == dict(document(tree).lines)["Chosen"]
+
+
+def test_places_where_nothing_ran_are_listed_with_the_cells_that_were_skipped() -> None:
+    place = {"backend": "torch", "device": "cuda", "batch": 1, "threads": 2, "reason": "no CUDA device"}
+    tree = {**sweep(), "skipped": [place]}
+    (table,) = [table for table in document(tree).tables() if table.name == "skipped"]
+
+    assert ["no such pattern", "no CUDA device"] == [row["reason"] for row in table.records()]
+    assert ["bad", None] == [row["dir"] for row in table.records()]
+
+
 def test_limits_are_found_by_what_they_limit() -> None:
     tree = sweep()
 
