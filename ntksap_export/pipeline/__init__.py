@@ -8,6 +8,7 @@ from ntksap_export.pipeline.inspection import compare_paths, inspect_path
 from ntksap_export.pipeline.plan import plan
 from ntksap_export.pipeline.profiling import check_backend, profile_targets, without_raw_times
 from ntksap_export.pipeline.ranks import process_group
+from ntksap_export.pipeline.reporting import report_runs, write_document
 from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.road import run_road, run_stage
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
@@ -31,6 +32,7 @@ __all__ = [
     "plan_sweep",
     "process_group",
     "profile_targets",
+    "report_runs",
     "resolve",
     "run_road",
     "run_stage",
@@ -40,4 +42,5 @@ __all__ = [
     "without_raw_times",
     "write_cells",
     "write_comparison",
+    "write_document",
 ]

@@ -34,6 +34,9 @@ FILES = (
     "sample_outputs/",
     "profile.json",
     "report.html",
+    "report.md",
+    "report.json",
+    "report/",
     "README.md",
 )
 _TRIAL_IMAGES = 8

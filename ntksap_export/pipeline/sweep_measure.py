@@ -1,8 +1,4 @@
-"""All networks of a sweep measured side by side, so that their ratios are honest, and each run's share of the result.
-
-One call of `profile` a backend: what is compared with each other is measured interleaved, and the processes of the
-other backends do not wait beside it and hold memory.
-"""
+"""All networks of a sweep measured side by side, so that their ratios are honest; each run's share of the result."""
 
 from __future__ import annotations
 
@@ -16,10 +12,11 @@ from ntksap_export.atomic import canonical_json, write_json
 from ntksap_export.errors import RunDirectoryError
 from ntksap_export.graph import files_of
 from ntksap_export.pipeline.context import CHANNELS, Context
-from ntksap_export.pipeline.profiling import file_sizes, profile_json
+from ntksap_export.pipeline.profiling import profile_json
 from ntksap_export.pipeline.run_dir import RunDir, digest, read_json_file
 from ntksap_export.pipeline.stages import RUNNERS
 from ntksap_export.pipeline.sweep_cells import DENSE
+from ntksap_export.pipeline.targets import run_files
 from ntksap_export.profiling.profile import Variant, profile
 from ntksap_export.profiling.settings import Settings
 from ntksap_export.progress import Progress
@@ -48,17 +45,11 @@ def measure(
         progress.say("measure: finished before, skipped")
         return earlier
     progress.say(f"measure {len(variants)} networks side by side ...")
-    baseline = DENSE if DENSE in contexts else None
-    rows = []
-    for backend in settings.backends:
-        rows += profile(variants, replace(settings, backends=(backend,)), baseline=baseline, progress=progress)
-    sizes = {
-        f"{name}/{file}": size for name, run in contexts.items() for file, size in file_sizes(run.run.path).items()
-    }
-    measured = profile_json(rows, sizes)
-    write_json(home.file(PROFILE), measured)
+    rows = profile(variants, settings, progress=progress)  # compared with `dense` if it is there
+    sizes = {f"{name}/{file}": size for name, run in contexts.items() for file, size in run_files(run.run.path).items()}
+    write_json(home.file(PROFILE), profile_json(rows, sizes, settings, some.command))
     write_json(home.record(_RECORD), {"of": of, PROFILE: digest(home.file(PROFILE))})
-    return measured
+    return read_json_file(home.file(PROFILE))
 
 
 def variants_of(name: str, context: Context, precisions: Iterable[str]) -> list[Variant]:
@@ -89,7 +80,7 @@ def share_out(contexts: dict[str, Context], measured: dict[str, Any]) -> None:
     for name, context in contexts.items():
         own = {name: "dense" if name == DENSE else "sparse", DENSE: "dense"}
         rows = [{**row, "variant": own[row["variant"]]} for row in measured["cells"] if row["variant"] in own]
-        value = {**measured, "cells": rows, "files": file_sizes(context.run.path)}
+        value = {**measured, "cells": rows, "files": run_files(context.run.path)}
         with context.run.locked():
             done = all(context.run.is_done(stage, context.config) for stage in ("profile", "report"))
             if not done or context.run.read_json(PROFILE) != value:

@@ -1,9 +1,28 @@
-"""What a run showed, for people: report.html and a model card, made from plain JSON alone."""
+"""What a run showed, for people and programs: pages, Markdown, JSON and CSV, made from plain JSON alone."""
 
 from ntksap_export.report.card import render_card
 from ntksap_export.report.comparison import render_comparison
-from ntksap_export.report.html import render_html
+from ntksap_export.report.document import CSV_NAMES, Document, to_json
 from ntksap_export.report.inputs import ReportInput
-from ntksap_export.report.text import verdict
+from ntksap_export.report.markdown import to_markdown
+from ntksap_export.report.page import to_html
+from ntksap_export.report.run import document
+from ntksap_export.report.runs import Run, compare_runs
+from ntksap_export.report.sweep import render_sweep
+from ntksap_export.report.verdict import verdict
 
-__all__ = ["ReportInput", "render_card", "render_comparison", "render_html", "verdict"]
+__all__ = [
+    "CSV_NAMES",
+    "Document",
+    "ReportInput",
+    "Run",
+    "compare_runs",
+    "document",
+    "render_card",
+    "render_comparison",
+    "render_sweep",
+    "to_html",
+    "to_json",
+    "to_markdown",
+    "verdict",
+]

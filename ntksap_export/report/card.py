@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ntksap_export.report import graph, tables
-from ntksap_export.report.cells import pruned_of
+from ntksap_export.report import facts, graph, tables
 from ntksap_export.report.inputs import ReportInput, at
-from ntksap_export.report.text import percent, size, sparsity_of, verdict
+from ntksap_export.report.markdown import escaped, fence_of, grid
+from ntksap_export.report.text import percent, size
+from ntksap_export.report.verdict import sparsity_of, theory_words, training_words, verdict
+
+_LATENCY = (
+    "backend", "device", "precision", "batch", "threads", "variant", "p50_ms", "p90_ms", "p99_ms",
+    "throughput_images_per_s", "runs", "noise",
+)  # fmt: skip
 
 
 def render_card(data: ReportInput) -> str:
@@ -31,15 +36,10 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["md"] = markdown
+    environment.filters["md"] = escaped
     environment.filters["yaml"] = json.dumps
     environment.filters["percent"] = percent
     return environment
-
-
-def markdown(value: object) -> str:
-    """One line of Markdown text in which nothing is markup or ends a table cell."""
-    return re.sub(r"([\\`*_\[\]<>|#&])", r"\\\1", " ".join(str(value).split()))
 
 
 def _context(data: ReportInput) -> dict[str, Any]:
@@ -52,18 +52,25 @@ def _context(data: ReportInput) -> dict[str, Any]:
         "channels": bool(at(data.mask, "channels")),
         "masked": at(data.mask, "pattern") != "channel",
         "dataset": at(data.config, "data", "name"),
-        "sentences": verdict(data),
-        "run_rows": tables.run_rows(data),
+        "sentences": [*verdict(data), *(words for words in (theory_words(data), training_words(data)) if words)],
+        "run_rows": facts.run_rows(data),
         "results": _results(data),
-        "latency_rows": tables.latency_rows(data.profile, pruned_of(data)),
+        "latency": _latency(data),
         "environment": at(data.profile, "environment", "cpu"),
         "input_shape": str(shape),
         "input_dtype": dtype,
         "preparation": graph.preparation(data),
         "limitations": _limitations(data),
-        "fence": "`" * max(3, 1 + max((len(run) for run in re.findall("`+", data.command)), default=0)),
+        "fence": fence_of(data.command),
         "command": data.command,
     }
+
+
+def _latency(data: ReportInput) -> str:
+    """The table of latencies, its usual columns only."""
+    table = tables.latency_table(data).only(*_LATENCY)
+    heads = [column.head for column in table.columns]
+    return grid(heads, table.texts(), [column.words for column in table.columns]) if table.rows else ""
 
 
 def _results(data: ReportInput) -> list[tuple[str, str]]:
@@ -81,7 +88,7 @@ def _results(data: ReportInput) -> list[tuple[str, str]]:
         found.append(("parity of model.onnx with the model", passed))
     if removed := graph.compaction(data.parity):
         found.append(("removed from model.onnx, exactly, as the mask emptied it", removed))
-    for file, _, before, after, *_, result in tables.precision_rows(data.parity):
+    for file, _, before, after, *_, result in tables.precision_table(data.parity).texts():
         found.append((f"top-1 accuracy of {file}", f"{after}, model.onnx {before}; {result}"))
     return found + [(f"size of {name}", size(value)) for name, value in data.sizes.items()]
 
@@ -95,7 +102,7 @@ def _limitations(data: ReportInput) -> list[str]:
             "Pruned and trained once, from one seed: another seed gives other numbers.",
             "The best epoch was chosen on the same validation images that its accuracy is reported on.",
         ]
-    found += tables.precision_notes(data.parity)
+    found += facts.precision_notes(data.parity)
     found += [
         *([graph.zeros(data.parity)] if at(data.mask, "pattern") != "channel" else []),
         "Latency and peak RSS hold for the machine, the versions and the threads they were measured with.",

@@ -1,11 +1,20 @@
-"""Cells of a profile, paired dense against sparse: same backend, device, precision, batch and threads."""
+"""Cells of a profile: where each ran, what it is called, and what it is compared with."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ntksap_export.config import pruned_name
 from ntksap_export.report.inputs import Json, ReportInput, at, flag
+
+_SERIES = {
+    ("dense", "fp32"): 0,
+    ("sparse", "fp32"): 1,
+    ("sparse", "int8"): 2,
+    ("sparse", "fp16"): 3,
+    ("sparse", "bf16"): 5,
+}
+_OTHER_SERIES = {"dense": 7}
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +26,15 @@ class Setting:
     precision: str
     batch: int
     threads: int | None
+    streams: int = 1
 
     @property
     def load(self) -> str:
-        """Batch and threads, in words."""
-        if self.threads is None:
-            return f"batch {self.batch}"
-        return f"batch {self.batch}, {self.threads} thread{'' if self.threads == 1 else 's'}"
+        """Batch, threads and streams, in words."""
+        parts = [f"batch {self.batch}"]
+        if self.threads is not None:
+            parts.append(f"{self.threads} thread{'' if self.threads == 1 else 's'}")
+        return ", ".join([*parts, *([f"{self.streams} streams"] if self.streams != 1 else [])])
 
     @property
     def place(self) -> str:
@@ -34,6 +45,26 @@ class Setting:
     def label(self) -> str:
         """All of it, in words."""
         return f"{self.place}, {self.load}"
+
+    @property
+    def spot(self) -> Setting:
+        """The same for every precision: cells of one spot are compared."""
+        return replace(self, precision="")
+
+    @property
+    def spot_words(self) -> str:
+        """The spot, without the batch and the device, which a picture's caption names."""
+        return ", ".join([self.backend, *self.load.split(", ")[1:]])
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Time of a cell / time of its baseline, of medians; the interval is None where only two medians are known."""
+
+    value: float
+    low: float | None
+    high: float | None
+    baseline: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +77,11 @@ class Pair:
     pruned: str = "sparse"
 
     @property
-    def time_ratio(self) -> float | None:
-        """Sparse p50 / dense p50: below 1 the sparse network is faster. None unless both were measured."""
-        dense, sparse = at(self.dense, "latency_ms", "p50"), at(self.sparse, "latency_ms", "p50")
-        return float(sparse) / float(dense) if sparse is not None and dense else None
+    def ratio(self) -> Ratio | None:
+        """Of the sparse cell to the dense one: below 1 the sparse network is faster. None unless both were measured."""
+        if self.sparse is None or self.dense is None:
+            return None
+        return _told_ratio(self.sparse) or _ratio_of_medians(self.sparse, self.dense)
 
     @property
     def noisy(self) -> bool:
@@ -66,17 +98,23 @@ def setting_of(cell: Json) -> Setting:
         precision=str(at(cell, "precision", default="fp32")),
         batch=int(at(cell, "batch", default=1)),
         threads=None if threads is None else int(threads),
+        streams=int(at(cell, "streams", default=1)),
     )
+
+
+def p50(cell: Json | None) -> float | None:
+    value = at(cell, "latency_ms", "p50")
+    return None if value is None else float(value)
 
 
 def measured_cells(profile: Json) -> list[Json]:
     """Cells with a latency, in the order of the profile."""
-    return [cell for cell in at(profile, "cells", default=[]) if at(cell, "latency_ms", "p50") is not None]
+    return [cell for cell in at(profile, "cells", default=[]) if p50(cell) is not None]
 
 
 def skipped_cells(profile: Json) -> list[Json]:
     """Cells without a latency: each has a reason."""
-    return [cell for cell in at(profile, "cells", default=[]) if at(cell, "latency_ms", "p50") is None]
+    return [cell for cell in at(profile, "cells", default=[]) if p50(cell) is None]
 
 
 def pruned_of(data: ReportInput) -> str:
@@ -84,10 +122,35 @@ def pruned_of(data: ReportInput) -> str:
     return pruned_name(str(flag(data, "pattern", "unstructured")))
 
 
-def variant_of(cell: Json, pruned: str, default: str) -> str:
+def variant_of(cell: Json, pruned: str, default: str = "network") -> str:
     """The name of a cell's variant, for a reader."""
     name = str(at(cell, "variant", default=default))
     return pruned if name == "sparse" else name
+
+
+def name_of(cell: Json, pruned: str) -> str:
+    """Variant and precision; fp32 is not named."""
+    precision = setting_of(cell).precision
+    return variant_of(cell, pruned) + ("" if precision == "fp32" else f" {precision}")
+
+
+def series_of(cell: Json) -> int:
+    """The colour of a variant in a precision, the same in every picture."""
+    variant, precision = str(at(cell, "variant", default="")), setting_of(cell).precision
+    return _SERIES.get((variant, precision), _OTHER_SERIES.get(variant, 6))
+
+
+def spots(profile: Json) -> dict[Setting, list[Json]]:
+    """Measured cells by spot, in the order in which spots first appear; the dense ones first."""
+    found: dict[Setting, list[Json]] = {}
+    for cell in measured_cells(profile):
+        found.setdefault(setting_of(cell).spot, []).append(cell)
+    return {spot: sorted(cells, key=lambda cell: cell.get("variant") != "dense") for spot, cells in found.items()}
+
+
+def ordered_cells(profile: Json) -> list[Json]:
+    """Measured cells, those of one spot next to each other."""
+    return [cell for cells in spots(profile).values() for cell in cells]
 
 
 def pair_cells(profile: Json, pruned: str = "sparse") -> list[Pair]:
@@ -99,22 +162,52 @@ def pair_cells(profile: Json, pruned: str = "sparse") -> list[Pair]:
     return [pair for pair in pairs if pair.dense or pair.sparse]
 
 
-def paired_cells(profile: Json) -> list[Json]:
-    """Measured cells, dense and sparse of one setting next to each other."""
-    return [cell for pair in pair_cells(profile) for cell in (pair.dense, pair.sparse) if cell]
+def ratio_of(cell: Json, profile: Json) -> Ratio | None:
+    """A cell against its baseline: as the profile tells it, else against the dense cell of its spot (fp32 at worst)."""
+    if told := _told_ratio(cell):
+        return told
+    if at(cell, "variant") == "dense":
+        return None
+    setting = setting_of(cell)
+    for precision in (setting.precision, "fp32"):
+        for other in measured_cells(profile):
+            if at(other, "variant") == "dense" and setting_of(other) == replace(setting, precision=precision):
+                return _ratio_of_medians(cell, other)
+    return None
+
+
+def _told_ratio(cell: Json) -> Ratio | None:
+    told = at(cell, "ratio")
+    if at(told, "value") is None:
+        return None
+    low, high = at(told, "low"), at(told, "high")
+    known = low is not None and high is not None
+    return Ratio(
+        value=float(told["value"]),
+        low=float(low) if known else None,
+        high=float(high) if known else None,
+        baseline=str(at(told, "baseline", default="dense")),
+    )
+
+
+def _ratio_of_medians(cell: Json, baseline: Json) -> Ratio | None:
+    one, other = p50(cell), p50(baseline)
+    return Ratio(one / other, None, None, str(at(baseline, "variant", default="dense"))) if one and other else None
 
 
 def headline_pair(profile: Json, pruned: str = "sparse") -> Pair | None:
     """The pair a summary quotes: onnxruntime and CPU before others, the smallest batch, the most threads."""
-    complete = [pair for pair in pair_cells(profile, pruned) if pair.time_ratio is not None]
-    return min(complete, key=_prominence, default=None)
+    complete = [pair for pair in pair_cells(profile, pruned) if pair.ratio is not None]
+    return min(complete, key=lambda pair: prominence(pair.setting), default=None)
 
 
-def _prominence(pair: Pair) -> tuple[bool, bool, int, int]:
-    setting = pair.setting
+def prominence(setting: Setting) -> tuple[bool, bool, bool, int, int, int]:
+    """Ascending: what a reader asks for first."""
     return (
         setting.backend != "onnxruntime",
         setting.device != "cpu",
+        setting.precision not in ("fp32", ""),
         setting.batch,
+        setting.streams,
         -(setting.threads or 0),
     )

@@ -1,284 +1,231 @@
-"""The tables of a report, as rows of ready text."""
+"""The tables of a report, as values with units in the names of their columns."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from ntksap_export import recipes
-from ntksap_export.report.cells import headline_pair, paired_cells, pruned_of, setting_of, skipped_cells, variant_of
-from ntksap_export.report.charts import layer_name
-from ntksap_export.report.inputs import Json, ReportInput, at, flag
-from ntksap_export.report.text import (
-    ABSENT,
-    count,
-    dense_file,
-    milliseconds,
-    number,
-    percent,
-    plural,
-    seconds,
-    short_count,
-    size,
-    sparsity_of,
-    times,
+from ntksap_export.report.cells import (
+    measured_cells,
+    ordered_cells,
+    pruned_of,
+    ratio_of,
+    setting_of,
+    skipped_cells,
+    variant_of,
+)
+from ntksap_export.report.charts import MEMORY, layer_name, memory_of
+from ntksap_export.report.document import Column, Table, plain
+from ntksap_export.report.inputs import Json, ReportInput, at
+from ntksap_export.report.text import ABSENT, count, number, percent, short_count, size
+
+_PERCENTILE = re.compile(r"p\d+(\.\d+)?")
+_SETTING = (
+    Column("backend", "backend", words=True),
+    Column("device", "device", words=True),
+    Column("precision", "precision", words=True),
+    Column("batch", "batch"),
+    Column("threads", "threads"),
+    Column("streams", "streams"),
+    Column("variant", "variant", words=True),
 )
 
-Rows = list[tuple[str, ...]]
+
+def _setting(cell: Json, pruned: str) -> tuple[Any, ...]:
+    s = setting_of(cell)
+    streams = s.streams if s.streams != 1 else None  # the usual one needs no column
+    return (s.backend, s.device, s.precision, s.batch, s.threads, streams, variant_of(cell, pruned, ABSENT))
 
 
-def plain(value: Any) -> str:
-    """A JSON value as text: lists with commas, null as absent."""
-    if value is None:
-        return ABSENT
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list | tuple):
-        return ", ".join(plain(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def cell_words(cell: Json, data: ReportInput) -> str:
+    """Which cell it is, in words."""
+    return f"{variant_of(cell, pruned_of(data), '')} {setting_of(cell).label}".strip()
 
 
-def tiles(data: ReportInput) -> Rows:
-    """(name, value, note) of the few numbers to see first; what is missing is left out."""
-    table = at(data.mask, "table", default={})
-    pair = headline_pair(data.profile)
-    found: Rows = []
-    if (accuracy := at(data.metrics, "final", "val_accuracy")) is not None:
-        found.append(("top-1 accuracy", percent(accuracy), "validation, last epoch"))
-    if (sparsity := sparsity_of(data)) is not None:
-        kept, weights = short_count(at(table, "kept")), short_count(at(table, "weights"))
-        found.append(("sparsity", percent(sparsity), f"{kept} of {weights} weights kept" if table else "asked for"))
-    if (density := at(table, "flop_density")) is not None:
-        note = f"theoretical speed-up {times(at(table, 'theoretical_speedup'))}"
-        found.append(("FLOP density", percent(density), note))
-    if (checkpoint := data.sizes.get("model.safetensors")) is not None:
-        dense = data.sizes.get(dense_file(data.sizes) or "")
-        found.append(("checkpoint", size(checkpoint), f"dense {size(dense)}" if dense else "model.safetensors"))
-    if pair:
-        sparse, dense_p50 = at(pair.sparse, "latency_ms", "p50"), at(pair.dense, "latency_ms", "p50")
-        note = f"dense {milliseconds(dense_p50)}; {pair.setting.backend}, {pair.setting.load}"
-        found.append((f"latency p50, {pruned_of(data)}", milliseconds(sparse), note))
-    return found
+def layer_table(mask: Json) -> Table:
+    """One row a prunable layer."""
+    columns = (
+        Column("layer", "layer", words=True),
+        Column("shape", "shape", lambda shape: " × ".join(plain(side) for side in shape), words=True),
+        Column("weights", "weights", count),
+        Column("kept", "kept", count),
+        Column("density", "density", percent),
+        Column("MACs", "macs", short_count),
+        Column("kept MACs", "kept_macs", short_count),
+        Column("FLOP share", "flop_share", percent),
+    )
+    rows = at(mask, "table", "rows", default=[])
+    values = tuple(
+        (layer_name(row), at(row, "shape", default=[]), *(at(row, column.key) for column in columns[2:]))
+        for row in rows
+    )
+    return Table("layers", f"Layers ({len(rows)})", columns, values)
 
 
-def run_rows(data: ReportInput) -> Rows:
-    """The settings that explain the numbers."""
-    table, config = at(data.mask, "table", default={}), data.config
-    flop_density = at(table, "flop_density")
-    rows = [
-        ("model", plain(at(config, "architecture"))),
-        ("recipe", _recipe_words(data)),
-        ("starts from", _weights_words(data)),
-        ("classes", plain(at(config, "num_classes"))),
-        ("input (C, H, W)", plain(at(config, "pretrained_cfg", "input_size"))),
-        ("data", _data_words(data)),
-        ("method", plain(at(data.mask, "method", default=flag(data, "method")))),
-        ("rounds", plain(at(data.mask, "rounds", default=flag(data, "rounds")))),
-        ("pattern", plain(at(data.mask, "pattern", default=flag(data, "pattern")))),
-        ("scope", plain(at(data.mask, "scope", default=flag(data, "scope")))),
-        ("control", plain(at(data.mask, "control", default=flag(data, "control")))),
-        ("sparsity asked for", _maybe(percent, flag(data, "sparsity"))),
-        ("weights asked for", _maybe(count, flag(data, "params"))),
-        ("FLOPs asked for", _maybe(percent, flag(data, "flops"))),
-        ("channels kept", _channels_kept(data)),
-        ("density reached", _maybe(percent, at(table, "density"))),
-        ("prunable weights kept", f"{count(at(table, 'kept'))} of {count(at(table, 'weights'))}"),
-        ("FLOP density", _maybe(percent, flop_density)),
-        ("theoretical speed-up", times(at(table, "theoretical_speedup"))),
-        ("time to prune", seconds(at(data.mask, "seconds"))),
-        ("epochs", plain(at(data.metrics, "epochs", default=flag(data, "epochs")))),
-        ("batch size", plain(flag(data, "batch-size"))),
-        ("learning rate", plain(flag(data, "lr"))),
-        ("seed", plain(flag(data, "seed"))),
-        ("trained on", _joined(at(data.metrics, "device"), at(data.metrics, "precision"))),
-        ("time to train", seconds(at(data.metrics, "seconds"))),
-    ]
-    return [row for row in rows if ABSENT not in row[1]]
+def history_table(metrics: Json) -> Table:
+    """One row an epoch."""
+    columns = (
+        Column("epoch", "epoch"),
+        Column("train accuracy", "train_accuracy", percent),
+        Column("validation accuracy", "val_accuracy", percent),
+        Column("train loss", "train_loss", number),
+        Column("validation loss", "val_loss", number),
+        Column("learning rate", "lr", plain),
+        Column("seconds", "seconds", number),
+        Column("images/s", "images_per_s", number),
+    )
+    rows = at(metrics, "history", default=[])
+    values = tuple(tuple(at(row, column.key) for column in columns) for row in rows)
+    return Table("training", "Epochs", columns, values).without_empty()
 
 
-def _recipe_words(data: ReportInput) -> str:
-    name, settings = flag(data, "recipe"), at(data.config, "ntksap", "config", default={})
-    if name is None:
-        return ABSENT
-    if name not in recipes.names():
-        return str(name)
-    other = recipes.differences(name, settings, ("prune", "train"))
-    # The data have a row of their own, without a path.
-    shown = [f"{key} {'none' if run is None else plain(run)}" for key, (_, run) in other.items() if key != "data"]
-    return f"{name}, but {', '.join(shown)}" if shown else str(name)
-
-
-def _channels_kept(data: ReportInput) -> str:
-    channels = at(data.mask, "channels")
-    return ABSENT if not channels else f"{count(channels['kept'])} of {count(channels['channels'])}"
-
-
-def _maybe(form: Any, value: Any) -> str:
-    return ABSENT if value is None else str(form(float(value)))
-
-
-def _joined(*values: Any) -> str:
-    return ", ".join(str(value) for value in values if value is not None) or ABSENT
-
-
-def _data_words(data: ReportInput) -> str:
-    source = at(data.config, "data", default={})
-    if not source:
-        return ABSENT
-    amounts = f"{count(at(source, 'train_images'))} to train, {count(at(source, 'val_images'))} to validate"
-    embedded = " (comes with the package)" if at(source, "embedded") else ""
-    return f"{at(source, 'name', default='unnamed')}{embedded}: {amounts}"
-
-
-def _weights_words(data: ReportInput) -> str:
-    digest = flag(data, "weights-sha256")
-    return ABSENT if digest is None else f"weights of a file, SHA-256 {str(digest)[:12]}"
-
-
-def flag_rows(data: ReportInput) -> Rows:
-    return [(str(k), plain(v)) for k, v in at(data.config, "ntksap", "config", default={}).items()]
-
-
-def layer_rows(mask: Json) -> Rows:
-    return [
-        (
-            layer_name(row),
-            " × ".join(plain(side) for side in at(row, "shape", default=[])),
-            count(at(row, "weights")),
-            count(at(row, "kept")),
-            percent(at(row, "density")),
-            short_count(at(row, "macs")),
-            short_count(at(row, "kept_macs")),
-            percent(at(row, "flop_share")),
-        )
-        for row in at(mask, "table", "rows", default=[])
-    ]
-
-
-def health_rows(health: Json) -> Rows:
-    """What the mask emptied, in counts."""
-    collapsed = at(health, "collapsed_layers", default=[])
-    outputs = at(health, "empty_output_channels", default={})
-    inputs = at(health, "empty_input_channels", default={})
-    rows: Rows = [
-        ("collapsed layers", ", ".join(map(str, collapsed)) or "none"),
-        ("empty output channels", _channels(outputs)),
-        ("empty input channels", _channels(inputs)),
-    ]
-    if at(health, "classes"):
-        empty = f"{count(at(health, 'empty_classes', default=0))} of {count(at(health, 'classes'))}"
-        rows.append(("classes with nothing kept", f"{empty} (rows of {at(health, 'classifier', default='?')})"))
-    return rows
-
-
-def _channels(counts: dict[str, int]) -> str:
-    if not counts:
-        return "none"
-    worst = sorted(counts.items(), key=lambda item: -item[1])[:3]
-    words = ", ".join(f"{name.removesuffix('.weight')} {amount:,}" for name, amount in worst)
-    return f"{sum(counts.values()):,} in {plural(len(counts), 'layer')}; most: {words}"
-
-
-def latency_rows(profile: Json, pruned: str = "sparse") -> Rows:
-    """One row per measured cell: setting, variant, p50, p90, p99, throughput, n, noise."""
+def latency_table(data: ReportInput) -> Table:
+    """One row a measured cell: percentiles, interval, ratio to its baseline, doubts."""
+    cells, pruned = ordered_cells(data.profile), pruned_of(data)
+    keys = dict.fromkeys(
+        key for cell in cells for key in at(cell, "latency_ms", default={}) if _PERCENTILE.fullmatch(key)
+    )
+    asked = sorted(keys, key=lambda key: float(key[1:]))
+    columns = (
+        *_SETTING,
+        Column("p50 ms", "p50_ms", number),
+        Column("from", "p50_low_ms", number),
+        Column("to", "p50_high_ms", number),
+        *(Column(f"{key} ms", f"{key}_ms", number) for key in asked if key != "p50"),
+        Column("mean ms", "mean_ms", number),
+        Column("IQR ms", "iqr_ms", number),
+        Column("images/s", "throughput_images_per_s", number),
+        Column("runs", "runs"),
+        Column("turns", "slices"),
+        Column("ratio", "ratio", number),
+        Column("from", "ratio_low", number),
+        Column("to", "ratio_high", number),
+        Column("noise", "noise", words=True),
+    )
     rows = []
-    for cell in paired_cells(profile):
-        setting = setting_of(cell)
-        latency = (number(at(cell, "latency_ms", key)) for key in ("p50", "p90", "p99"))
-        rows.append(
-            (
-                f"{setting.backend} {setting.device} {setting.precision}",
-                str(setting.batch),
-                plain(setting.threads),
-                variant_of(cell, pruned, ABSENT),
-                *latency,
-                number(at(cell, "throughput_images_per_s")),
-                plain(at(cell, "runs")),
-                str(at(cell, "noise", default=ABSENT)),
-            )
-        )
-    return rows
+    for cell in cells:
+        known, ratio = at(cell, "latency_ms", default={}), ratio_of(cell, data.profile)
+        interval = tuple(at(cell, "median_ci_ms") or (None, None))
+        others = tuple(known.get(key) for key in asked if key != "p50")
+        ratios = (ratio.value, ratio.low, ratio.high) if ratio else (None, None, None)
+        facts = (at(cell, "throughput_images_per_s"), at(cell, "runs"), at(cell, "slices"))
+        times = (known.get("p50"), *interval, *others, known.get("mean"), known.get("iqr"))
+        rows.append((*_setting(cell, pruned), *times, *facts, *ratios, at(cell, "noise")))
+    caption = "Latency; from and to are the ends of the 95 % interval of p50, and of the ratio to the baseline"
+    return Table("latency", caption, columns, tuple(rows)).without_empty()
 
 
-def skipped_rows(profile: Json, pruned: str = "sparse") -> Rows:
+def memory_table(data: ReportInput) -> Table:
+    """One row a cell whose memory is known."""
+    keys = ("baseline_rss_bytes", "load_delta_bytes", "run_peak_rss_bytes", "run_peak_delta_bytes")
+    others = [key for key, _ in MEMORY if key not in keys]
+    columns = (
+        *_SETTING,
+        *(
+            Column(key.removesuffix("_bytes").replace("_", " ").replace("rss", "RSS"), key, size)
+            for key in (*keys, *others)
+        ),
+        Column("file", "file_bytes", size),
+        Column("arena settings", "arena_settings", _settings_words, words=True),
+    )
+    rows = []
+    for cell in ordered_cells(data.profile):
+        values = tuple(at(cell, "memory", key) for key in keys)
+        rest = tuple(memory_of(data.profile, cell, key) for key in others)
+        if any(value is not None for value in (*values, *rest)):
+            settings = at(cell, "memory", "settings")
+            rows.append((*_setting(cell, pruned_of(data)), *values, *rest, at(cell, "file_bytes"), settings))
+    return Table("memory", "Memory of each cell's own process", columns, tuple(rows)).without_empty()
+
+
+def _settings_words(value: Any) -> str:
+    return ", ".join(f"{key} {plain(item)}" for key, item in value.items()) if isinstance(value, dict) else plain(value)
+
+
+def server_table(data: ReportInput) -> Table | None:
+    """One row a cell and rate, of server mode."""
+    keys = dict.fromkeys(
+        key for cell in measured_cells(data.profile) for row in at(cell, "server", default=[]) for key in row
+    )
+    columns = (*_SETTING, *(Column(key.replace("_", " "), key, _server_form) for key in keys))
+    rows = tuple(
+        (*_setting(cell, pruned_of(data)), *(row.get(key) for key in keys))
+        for cell in ordered_cells(data.profile)
+        for row in at(cell, "server", default=[])
+    )
+    return Table("server", "Under random arrivals", columns, rows).without_empty() if rows else None
+
+
+def _server_form(value: Any) -> str:
+    return number(value) if isinstance(value, float) else plain(value)
+
+
+def noise_table(data: ReportInput) -> Table | None:
+    """What each verdict of noise rests on, where the profile tells it."""
+    cells = [cell for cell in ordered_cells(data.profile) if at(cell, "noise_facts")]
+    keys = dict.fromkeys(key for cell in cells for key in cell["noise_facts"])
+    columns = (*_SETTING, *(Column(key.replace("_", " "), key, _fact, words=True) for key in keys))
+    rows = tuple((*_setting(cell, pruned_of(data)), *(cell["noise_facts"].get(key) for key in keys)) for cell in cells)
+    return Table("noise", "What the verdicts of noise rest on", columns, rows).without_empty() if rows else None
+
+
+def _fact(value: Any) -> str:
+    return number(value) if isinstance(value, float) else _settings_words(value)
+
+
+def skipped_table(data: ReportInput) -> Table:
     """(what, why) of every cell that was not measured."""
-    return [
-        (
-            f"{variant_of(cell, pruned, '')} {setting_of(cell).label}".strip(),
-            str(at(cell, "reason", default="no reason given")),
-        )
-        for cell in skipped_cells(profile)
-    ]
+    rows = tuple(
+        (cell_words(cell, data), str(at(cell, "reason", default="no reason given")))
+        for cell in skipped_cells(data.profile)
+    )
+    return Table("skipped", "Skipped", (Column("what", "what", words=True), Column("why", "why", words=True)), rows)
 
 
-def parity_rows(parity: Json) -> Rows:
+def sizes_table(sizes: dict[str, int]) -> Table:
+    """One row a file."""
+    columns = (Column("file", "file", words=True), Column("size", "bytes", size))
+    return Table("sizes", "Sizes on disk", columns, tuple(sizes.items()))
+
+
+def parity_table(parity: Json) -> Table:
+    """One row a comparison of two sessions."""
+    columns = (
+        Column("runtime", "runtime", words=True),
+        Column("optimization", "optimization", words=True),
+        Column("images", "images", words=True),
+        Column("output", "output", words=True),
+        Column("batch", "batch"),
+        *(Column(key.replace("_", " "), key, "{:.1e}".format) for key in ("max_abs", "max_rel", "atol", "rtol")),
+        Column("logit scale", "logit_scale", number),
+        Column("result", "passed", _passed, words=True),
+    )
+    checks = at(parity, "checks", default=[])
+    rows = tuple((*(at(check, column.key) for column in columns[:-1]), _judged(check)) for check in checks)
+    return Table("parity", "Parity", columns, rows)
+
+
+def _judged(entry: Json) -> bool:
+    return bool(at(entry, "passed"))
+
+
+def _passed(value: Any) -> str:
+    return "passed" if value else "FAILED"
+
+
+def precision_table(parity: Json) -> Table:
+    """One row per graph beside model.onnx: what it is, what it costs in accuracy."""
+    columns = (
+        Column("graph", "graph", words=True),
+        Column("size", "bytes", size),
+        Column("top-1 before", "before", percent),
+        Column("top-1 after", "after", percent),
+        Column("same answer", "agreement", percent),
+        Column("SQNR of the logits", "sqnr_db", lambda value: f"{number(value)} dB"),
+        Column("result", "passed", _passed, words=True),
+    )
     rows = []
-    for check in at(parity, "checks", default=[]):
-        floats = (at(check, key) for key in ("max_abs", "max_rel", "atol", "rtol"))
-        rows.append(
-            (
-                str(at(check, "runtime", default=ABSENT)),
-                str(at(check, "optimization", default=ABSENT)),
-                str(at(check, "images", default=ABSENT)),
-                str(at(check, "output", default=ABSENT)),
-                plain(at(check, "batch")),
-                *(ABSENT if value is None else f"{value:.1e}" for value in floats),
-                number(at(check, "logit_scale")),
-                "passed" if at(check, "passed") else "FAILED",
-            )
-        )
-    return rows
-
-
-def precision_rows(parity: Json) -> Rows:
-    """One row per graph beside model.onnx: what it is, what it costs in accuracy, what of it is not int8."""
-    rows: Rows = []
     for name, entry in at(parity, "precisions", default={}).items():
-        judged = at(entry, "accuracy", default={})
-        rows.append(
-            (
-                str(at(entry, "file", default=name)),
-                size(at(entry, "bytes")),
-                percent(at(judged, "before")),
-                percent(at(judged, "after")),
-                percent(at(judged, "agreement")),
-                f"{number(at(judged, 'sqnr_db'))} dB",
-                "passed" if at(entry, "passed") else "FAILED",
-            )
-        )
-    return rows
-
-
-def precision_notes(parity: Json) -> list[str]:
-    """How each of those graphs was made, and what was left in float32 for which reason."""
-    notes = []
-    for name, entry in at(parity, "precisions", default={}).items():
-        if problem := at(entry, "problem"):
-            notes.append(f"{name}: {problem}.")
-        if calibration := at(entry, "calibration"):
-            how = f"{plain(at(calibration, 'method'))} over {plural(int(at(calibration, 'images')), 'training image')}"
-            weights = f"{plain(at(entry, 'weights', 'range'))} range, because {plain(at(entry, 'weights', 'why'))}"
-            layers_ = plural(len(at(entry, "int8_layers", default=[])), "layer")
-            notes.append(f"{name}: {layers_} in int8; activations by {how}; weights in the {weights}.")
-        if operators := at(entry, "float32_operators"):
-            words = ", ".join(f"{kind} ({amount})" for kind, amount in operators.items())
-            notes.append(f"{name}: operators that compute in float32: {words}.")
-        for layer, reason in at(entry, "float32_layers", default={}).items():
-            notes.append(f"{name}: {layer} is left in float32: {reason}.")
-        if (reach := at(entry, "largest_activation")) is not None:
-            notes.append(f"{name}: images and logits are {at(entry, 'io')}; the largest activation is {number(reach)}.")
-    return notes
-
-
-def environment_rows(data: ReportInput) -> Rows:
-    environment = at(data.profile, "environment", default={})
-    rows = [
-        ("CPU", plain(at(environment, "cpu"))),
-        ("cores", plain(at(environment, "cores"))),
-        ("GPU", plain(at(environment, "gpu", default="none"))),
-        ("operating system", plain(at(environment, "os"))),
-        ("Python", plain(at(environment, "python"))),
-        ("CPU governor", plain(at(environment, "governor", default="not readable"))),
-    ]
-    versions = {**at(environment, "versions", default={}), **data.versions}
-    known = rows if environment else []
-    return known + [(name, str(version)) for name, version in sorted(versions.items())]
+        judged = tuple(at(entry, "accuracy", key) for key in ("before", "after", "agreement", "sqnr_db"))
+        rows.append((str(at(entry, "file", default=name)), at(entry, "bytes"), *judged, _judged(entry)))
+    return Table("precision", "Precision", columns, tuple(rows))

@@ -72,6 +72,107 @@ def cell(variant: str, p50: float, **changes: Any) -> dict[str, Any]:
     }
 
 
+def cell2(variant: str, p50: float, ratio: tuple[float, float, float] | None = None, **changes: Any) -> dict[str, Any]:
+    """One measured cell of a profile of schema 2; `ratio` is (value, low, high) to the dense one."""
+    old = cell(variant, p50)
+    times = [p50 * (1 + 0.02 * (_wave(i) + (i % 37 == 36) * 6 + (i % 97 == 96) * 14)) for i in range(400)]
+    told = (
+        {}
+        if ratio is None
+        else {"ratio": dict(zip(("baseline", "value", "low", "high"), ("dense", *ratio), strict=True))}
+    )
+    return {
+        **old,
+        "streams": 1,
+        "latency_ms": {**old["latency_ms"], "p95": p50 * 1.1, "p99.9": p50 * 1.3},
+        "median_ci_ms": [p50 * 0.996, p50 * 1.005],
+        "ci_level": 0.95,
+        "slices": 4,
+        "noise_facts": {
+            "iqr_over_median": 0.03,
+            "drift": 0.004,
+            "throttled": False,
+            "other_load": 0.02,
+            "subnormals": 0,
+        },
+        "options": {"intra_op_num_threads": 2},
+        "memory": {**old["memory"], "settings": {"enable_cpu_mem_arena": True}},
+        "file_bytes": 94_062_481,
+        "energy": {"skipped": "the counters cannot be read"},
+        "times_ms": times,
+        "slice_of": [i // 100 for i in range(400)],
+        **told,
+        **changes,
+    }
+
+
+def _wave(i: int) -> float:
+    """Between -1 and 1, and never the same."""
+    return math.sin(1.7 * i) * math.cos(0.37 * i)
+
+
+def profile2() -> dict[str, Any]:
+    """A profile of schema 2: two precisions, two batches, layers, machine, server mode, a skipped cell."""
+    int8 = {"precision": "int8", "file_bytes": 23_900_000}
+    server = [
+        {"rate": rate, "p50_ms": 30 + rate / 2, "p99_ms": 40 + rate**2 / 8, "served_per_s": rate}
+        for rate in (5, 10, 20, 30)
+    ]
+    skipped = {"status": "skipped", "reason": "openvino is not installed: pip install openvino", "latency_ms": None}
+    return {
+        "schema": 2,
+        "command": "ntksap profile out/demo --per-layer --batch 1,8",
+        "environment": {**_profile()["environment"], "isa": ["avx2", "avx512f"], "governor": "performance"},
+        "settings": {"backends": ["onnxruntime"], "batches": [1, 8], "target_ci": 0.02, "limit_ms": 80.0},
+        "files": {"model.onnx": 94_062_481},
+        "machine": {
+            "peak_gflops": {"2": 150.0},
+            "bandwidth_gb_s": {"2": 20.0},
+            "method": "fused multiply-adds; a copy",
+        },
+        "cells": [
+            cell2("dense", 27.7, server=server, max_rate=17.5),
+            cell2("sparse", 28.1, (1.014, 0.99, 1.04), server=server, max_rate=17.2),
+            cell2("sparse", 15.2, (0.549, 0.53, 0.57), **int8),
+            cell2("dense", 179.4, batch=8),
+            cell2("sparse", 181.0, (1.009, 1.0, 1.02), batch=8),
+            cell2("sparse", 95.2, (0.531, 0.52, 0.54), batch=8, **int8),
+            cell2("dense", 43.8, backend="torch"),
+            cell2("sparse", 44.2, (1.01, 0.97, 1.05), backend="torch", noise="noisy: IQR over median is 0.14"),
+            {**cell2("sparse", 1.0, backend="openvino"), **skipped, "memory": None, "times_ms": []},
+        ],
+        "layers": [_nodes("dense", 27.7), _nodes("sparse", 28.1)],
+    }
+
+
+def _nodes(variant: str, total: float) -> dict[str, Any]:
+    rows = _table()["rows"]
+    macs = sum(row["macs"] for row in rows)
+    nodes: list[dict[str, Any]] = []
+    for place, row in enumerate(rows):
+        ms = 0.9 * total * row["macs"] / macs * (1 + 0.1 * _wave(place)) + 0.01
+        size = 4 * row["weights"] + 2000
+        nodes.append(
+            {
+                "node": f"node_{place}",
+                "op": "Conv" if len(row["shape"]) == 4 else "Gemm",
+                "module": row["name"].removesuffix(".weight"),
+                "ms": ms,
+                "share": ms / total,
+                "macs": row["macs"],
+                "nonzero_macs": row["kept_macs"] if variant == "sparse" else row["macs"],
+                "gflops": 2 * row["macs"] / ms / 1e6,
+                "share_of_peak": 2 * row["macs"] / ms / 1e6 / 150,
+                "bytes": size,
+                "intensity": 2 * row["macs"] / size,
+            }
+        )
+    nodes.append({"node": "pool", "op": "GlobalAveragePool", "module": None, "ms": 0.05, "share": 0.05 / total})
+    place = {"backend": "onnxruntime", "device": "cpu", "precision": "fp32", "batch": 1, "threads": 2}
+    sums = {"total_ms": total, "unattributed_ms": 0.4, "activation_peak_bytes": 9_633_792}
+    return {"variant": variant, **place, **sums, "nodes": nodes}
+
+
 def pair_of(dense: float, sparse: float, **changes: Any) -> dict[str, Any]:
     """A profile with one pair."""
     return {"cells": [cell("dense", dense, **changes), cell("sparse", sparse, **changes)]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ntksap_export.report import svg
+from ntksap_export.report.plots import svg
 
 _PITCH, _HEAD, _FONT = 14.0, 60.0, 10.0
 _MOST_NAME = 26
@@ -45,7 +45,13 @@ def heat_map(rows: Sequence[str], columns: Sequence[str], shares: Sequence[Seque
 def _cell(x: float, y: float, width: float, share: float, title: str) -> str:
     dark = share > 0.55
     box = svg.element(
-        "rect", x=x, y=y, width=width - 1, height=_PITCH - 1, fill=svg.FILLS[1], fill_opacity=0.06 + 0.94 * share
+        "rect",
+        x=x,
+        y=y,
+        width=width - 1,
+        height=_PITCH - 1,
+        fill=svg.colour(1),
+        fill_opacity=f"{0.06 + 0.94 * share:.2f}",
     )
     ink: dict[str, str | float] = {"fill": "var(--paper,#fff)"} if dark else {}
     number = svg.text(x + width / 2 - 0.5, y + 9.5, percent_of(share), text_anchor="middle", font_size=8.5, **ink)
