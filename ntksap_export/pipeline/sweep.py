@@ -67,7 +67,7 @@ def sweep(
     ready = get_ready(settings, out, precisions, overwrite, shown, command)
     home, asked = RunDir(out), demands or Demands()
     with home.locked():
-        tree = {
+        tree: dict[str, Any] = {
             "schema": 1,
             "command": command,
             "environment": environment(),
@@ -203,7 +203,7 @@ def _point(cell: Mapping[str, Any], accuracy: float) -> dict[str, Any]:
 
 def _skipped(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Where nothing could be measured, each reason once."""
-    found = {}
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for cell in cells:
         if cell["status"] != "measured":
             place = {key: cell[key] for key in PLACE}
