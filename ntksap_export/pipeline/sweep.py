@@ -9,31 +9,29 @@ goes on with the interrupted one, and tries again what failed. sweep.json is wri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
 from ntksap_export.atomic import write_json, write_text
-from ntksap_export.errors import NtksapError, Preempted, UnavailableError
-from ntksap_export.graph import files_of
+from ntksap_export.errors import LIMIT_EXIT_CODE, NtksapError, Preempted, UnavailableError
+from ntksap_export.pipeline.cells import latency_row
 from ntksap_export.pipeline.context import Context
 from ntksap_export.pipeline.precisions import RejectedError
 from ntksap_export.pipeline.road import run_road
 from ntksap_export.pipeline.run_dir import RunDir
 from ntksap_export.pipeline.sweep_cells import DENSE
-from ntksap_export.pipeline.sweep_choice import Demands, choose, mark_fronts_
-from ntksap_export.pipeline.sweep_measure import graph_file, measure, share_out
+from ntksap_export.pipeline.sweep_choice import PLACE, Demands, choose, mark_fronts_
+from ntksap_export.pipeline.sweep_measure import measure, share_out
 from ntksap_export.pipeline.sweep_ready import ROAD, Sweep, Work, cell_row, get_ready
 from ntksap_export.profiling.environment import environment
 from ntksap_export.progress import Brief, Progress, Silent
 from ntksap_export.report.sweep import render_sweep
-from ntksap_export.runtime.backends import takes_model
 
 RESULT: Final = "sweep.json"
 PAGE: Final = "sweep.html"
-NOT_MET_EXIT_CODE: Final = 1
 
 
 def sweep(
@@ -69,7 +67,7 @@ def sweep(
     ready = get_ready(settings, out, precisions, overwrite, shown, command)
     home, asked = RunDir(out), demands or Demands()
     with home.locked():
-        tree = {
+        tree: dict[str, Any] = {
             "schema": 1,
             "command": command,
             "environment": environment(),
@@ -90,12 +88,12 @@ def sweep(
 
 
 def sweep_exit_code(tree: Mapping[str, Any]) -> int:
-    """That of the first cell that failed; else 1 where there are limits and nothing meets them; else 0."""
+    """That of the first cell that failed; else 9 where there are limits and nothing meets them; else 0."""
     failed = [int(cell["exit_code"]) for cell in tree["cells"] if cell.get("exit_code")]
     if failed:
         return failed[0]
     asked = any(limit is not None for limit in tree["limits"].values())
-    return NOT_MET_EXIT_CODE if asked and tree["chosen"] is None else 0
+    return LIMIT_EXIT_CODE if asked and tree["chosen"] is None else 0
 
 
 def _run_cells(ready: Sweep, tree: dict[str, Any], home: RunDir, overwrite: bool, progress: Progress) -> None:
@@ -177,42 +175,37 @@ def _measure_all(ready: Sweep, tree: dict[str, Any], home: RunDir, progress: Pro
     share_out(contexts, profile)
 
 
-def _points(row: Mapping[str, Any], context: Context, cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The measured rows of one network, each with its accuracy and the size of its file."""
-    run = RunDir(context.run.path)
-    judged = run.read_json("parity.json").get("precisions", {})
-    points = []
-    for cell in cells:
-        if cell["variant"] != row["dir"] or cell["status"] != "measured":
-            continue
-        precision = cell["precision"]
-        points.append(
-            {
-                "variant": "dense" if row["dir"] == DENSE else "sparse",
-                **{key: cell[key] for key in ("precision", "backend", "device", "batch", "threads")},
-                "p50_ms": cell["latency_ms"]["p50"],
-                "ci_ms": cell.get("median_ci_ms"),
-                "ratio": cell.get("ratio"),
-                "size_bytes": _size(run, cell["backend"], precision),
-                "run_peak_rss_bytes": cell["memory"]["run_peak_rss_bytes"],
-                "accuracy": row["accuracy"] if precision == "fp32" else judged[precision]["accuracy"]["after"],
-                "on_front": False,
-            }
-        )
-    return points
+def _points(row: Mapping[str, Any], context: Context, cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The measured rows of one network, each with its accuracy."""
+    judged = RunDir(context.run.path).read_json("parity.json").get("precisions", {})
+    return [
+        _point(cell, row["accuracy"] if cell["precision"] == "fp32" else judged[cell["precision"]]["accuracy"]["after"])
+        for cell in cells
+        if cell["variant"] == row["dir"] and cell["status"] == "measured"
+    ]
 
 
-def _size(run: RunDir, backend: str, precision: str) -> int:
-    """Bytes of what that backend is given: the checkpoint or the graph, with its data."""
-    files = [run.file("model.safetensors")] if takes_model(backend) else files_of(graph_file(run, precision))
-    return sum(file.stat().st_size for file in files)
+def _point(cell: Mapping[str, Any], accuracy: float) -> dict[str, Any]:
+    known = latency_row(cell)
+    return {
+        "variant": "dense" if cell["variant"] == DENSE else "sparse",
+        "precision": cell["precision"],
+        **{key: cell[key] for key in PLACE},
+        "p50_ms": known["p50_ms"],
+        "ci_ms": cell.get("median_ci_ms"),
+        "ratio": cell.get("ratio"),
+        "size_bytes": known["file_bytes"],
+        "run_peak_rss_bytes": known["run_peak_rss_bytes"],
+        "accuracy": accuracy,
+        "on_front": False,
+    }
 
 
 def _skipped(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Where nothing could be measured, each reason once."""
-    found = {}
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for cell in cells:
         if cell["status"] != "measured":
-            place = {key: cell[key] for key in ("backend", "device", "batch", "threads")}
+            place = {key: cell[key] for key in PLACE}
             found.setdefault((*place.values(), cell["reason"]), {**place, "reason": cell["reason"]})
     return list(found.values())

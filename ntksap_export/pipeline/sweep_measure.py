@@ -1,32 +1,28 @@
-"""All networks of a sweep measured side by side, so that their ratios are honest, and each run's share of the result.
-
-One call of `profile` a backend: what is compared with each other is measured interleaved, and the processes of the
-other backends do not wait beside it and hold memory.
-"""
+"""All networks of a sweep measured side by side, so that their ratios are honest; each run's share of the result."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from ntksap_export.atomic import canonical_json, write_json
 from ntksap_export.errors import RunDirectoryError
 from ntksap_export.graph import files_of
-from ntksap_export.pipeline.context import CHANNELS, Context
-from ntksap_export.pipeline.profiling import file_sizes, profile_json
+from ntksap_export.pipeline.context import Context
+from ntksap_export.pipeline.profiling import profile_json
 from ntksap_export.pipeline.run_dir import RunDir, digest, read_json_file
 from ntksap_export.pipeline.stages import RUNNERS
 from ntksap_export.pipeline.sweep_cells import DENSE
+from ntksap_export.pipeline.target import Asked
+from ntksap_export.pipeline.targets import run_files, run_variants
 from ntksap_export.profiling.profile import Variant, profile
 from ntksap_export.profiling.settings import Settings
 from ntksap_export.progress import Progress
 
 PROFILE = "profile.json"
 _RECORD = "measured.json"
-_MODEL = "model.safetensors"
 
 
 def measure(
@@ -42,43 +38,20 @@ def measure(
     """
     some = next(iter(contexts.values()))
     settings = replace(Settings.of(some.config), precisions=tuple(precisions), per_layer=False)
-    variants = [variant for name, context in contexts.items() for variant in variants_of(name, context, precisions)]
-    of = _digest_of({"settings": settings.to_json(), "files": _digests(contexts, precisions)})
+    asked = Asked(settings.precisions, {}, home.workspace)
+    variants = [
+        replace(variant, name=name) for name, context in contexts.items() for variant in run_variants(context, asked)
+    ]
+    of = _digest_of({"settings": settings.to_json(), "files": _digests(variants)})
     if (earlier := _earlier(home, of)) is not None:
         progress.say("measure: finished before, skipped")
         return earlier
     progress.say(f"measure {len(variants)} networks side by side ...")
-    baseline = DENSE if DENSE in contexts else None
-    rows = []
-    for backend in settings.backends:
-        rows += profile(variants, replace(settings, backends=(backend,)), baseline=baseline, progress=progress)
-    sizes = {
-        f"{name}/{file}": size for name, run in contexts.items() for file, size in file_sizes(run.run.path).items()
-    }
-    measured = profile_json(rows, sizes)
-    write_json(home.file(PROFILE), measured)
+    rows = profile(variants, settings, progress=progress)  # compared with `dense` if it is there
+    sizes = {f"{name}/{file}": size for name, run in contexts.items() for file, size in run_files(run.run.path).items()}
+    write_json(home.file(PROFILE), profile_json(rows, sizes, settings, some.command))
     write_json(home.record(_RECORD), {"of": of, PROFILE: digest(home.file(PROFILE))})
-    return measured
-
-
-def variants_of(name: str, context: Context, precisions: Iterable[str]) -> list[Variant]:
-    """The networks of one run that are measured, called by the name of its cell."""
-    run, found = context.run, []
-    channels = run.file(CHANNELS) if context.channel_plan() is not None else None
-    for precision in precisions:
-        path = graph_file(run, precision)
-        if precision == "fp32":
-            made = Variant(name, path, context.model_arguments, run.file(_MODEL), context.shape, channels)
-        else:
-            made = Variant(name, path, None, None, context.shape, precision=precision)
-        if path.is_file():
-            found.append(made)
-    return found
-
-
-def graph_file(run: RunDir, precision: str) -> Path:
-    """The graph of a run in a precision; it may not be there."""
-    return run.file("model.onnx" if precision == "fp32" else f"model.{precision}.onnx")
+    return read_json_file(home.file(PROFILE))
 
 
 def share_out(contexts: dict[str, Context], measured: dict[str, Any]) -> None:
@@ -89,7 +62,7 @@ def share_out(contexts: dict[str, Context], measured: dict[str, Any]) -> None:
     for name, context in contexts.items():
         own = {name: "dense" if name == DENSE else "sparse", DENSE: "dense"}
         rows = [{**row, "variant": own[row["variant"]]} for row in measured["cells"] if row["variant"] in own]
-        value = {**measured, "cells": rows, "files": file_sizes(context.run.path)}
+        value = {**measured, "cells": rows, "files": run_files(context.run.path)}
         with context.run.locked():
             done = all(context.run.is_done(stage, context.config) for stage in ("profile", "report"))
             if not done or context.run.read_json(PROFILE) != value:
@@ -109,13 +82,14 @@ def _digest_of(value: Any) -> str:
     return sha256(canonical_json(value).encode()).hexdigest()
 
 
-def _digests(contexts: dict[str, Context], precisions: Iterable[str]) -> dict[str, str]:
-    files = {}
-    for name, context in contexts.items():
-        paths = [context.run.file(_MODEL)]
-        for precision in precisions:
-            paths += files_of(graph_file(context.run, precision))
-        files |= {f"{name}/{path.name}": digest(path) for path in paths if path.is_file()}
+def _digests(variants: Iterable[Variant]) -> dict[str, str]:
+    files: dict[str, str] = {}
+    for variant in variants:
+        paths = [
+            *(files_of(variant.graph) if variant.graph else ()),
+            *([variant.checkpoint] if variant.checkpoint else ()),
+        ]
+        files |= {f"{variant.name}/{path.name}": digest(path) for path in paths}
     return files
 
 

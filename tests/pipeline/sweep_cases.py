@@ -55,7 +55,8 @@ class FakeProfile:
     ) -> list[dict[str, Any]]:
         self.calls.append(([f"{variant.name} {variant.precision}" for variant in variants], settings, baseline))
         return [
-            measured(variant, settings.backends[0], batch, 10.0 * batch - place)
+            measured(variant, backend, batch, 10.0 * batch - place)
+            for backend in settings.backends
             for batch in settings.batches
             for place, variant in enumerate(variants)
         ]
@@ -63,6 +64,8 @@ class FakeProfile:
 
 def measured(variant: Variant, backend: str, batch: int, p50_ms: float) -> dict[str, Any]:
     """A row of `profile`."""
+    file = variant.checkpoint if backend == "torch" else variant.graph
+    assert file is not None
     return {
         "variant": variant.name,
         "precision": variant.precision,
@@ -77,6 +80,7 @@ def measured(variant: Variant, backend: str, batch: int, p50_ms: float) -> dict[
         "throughput_images_per_s": 1e3 * batch / p50_ms,
         "runs": 3,
         "noise": "steady",
+        "file_bytes": file.stat().st_size,
         "memory": {"run_peak_rss_bytes": 50_000_000, "load_delta_bytes": 1_000_000},
         "times_ms": [p50_ms] * 3,
     }

@@ -132,16 +132,15 @@ def test_one_more_sparsity_runs_one_more_cell_and_measures_all_again(
 
     assert ["magnitude-unstructured-0.9"] == ran
     assert [f"{name} fp32" for name in (*NAMES, *ran)] == profile.calls[0][0]
-    assert "dense" == profile.calls[0][2]
     assert 4 == sum(len(cell["points"]) for cell in tree["cells"])
 
 
-def test_backends_are_measured_one_after_the_other(finished: Path, tiny: str, profile: FakeProfile) -> None:
+def test_all_backends_and_batches_are_measured_in_one_go(finished: Path, tiny: str, profile: FakeProfile) -> None:
     changed = {**SETTINGS, "profile_backend": ("onnxruntime", "torch"), "profile_batch": (1, 8)}
 
     tree = sweep({"model": tiny, **changed}, finished)
 
-    assert [("onnxruntime",), ("torch",)] == [settings.backends for _, settings, _ in profile.calls]
+    assert [("onnxruntime", "torch")] == [settings.backends for _, settings, _ in profile.calls]
     assert {("fp32",)} == {settings.precisions for _, settings, _ in profile.calls}
     graph, checkpoint = (finished / NAMES[1] / name for name in ("model.onnx", "model.safetensors"))
     sizes = {(point["backend"], point["batch"]): point["size_bytes"] for point in tree["cells"][1]["points"]}
@@ -191,7 +190,7 @@ def test_without_the_dense_network_the_others_are_measured(
     tree = sweep({"model": tiny, **SETTINGS}, finished)
 
     assert ["failed", "finished", "finished"] == [cell["status"] for cell in tree["cells"]]
-    assert profile.calls[0][2] is None
+    assert [f"{name} fp32" for name in NAMES[1:]] == profile.calls[0][0]
 
 
 def test_where_all_fail_there_is_a_table_of_reasons(
