@@ -17,6 +17,7 @@ from ntksap_export.graph.precision import precision_of
 from ntksap_export.pipeline.context import CHANNELS, Context
 from ntksap_export.pipeline.export_any import Subject, named_subject, read_subject, subject_graph
 from ntksap_export.pipeline.exporting import made_graph
+from ntksap_export.pipeline.graph_input import preprocessing_of
 from ntksap_export.pipeline.precisions import PRECISIONS
 from ntksap_export.pipeline.run_dir import RunDir
 from ntksap_export.pipeline.target import Asked, Target
@@ -60,7 +61,7 @@ def open_run(context: Context, asked: Asked) -> Target:
         graph,
         context.mask(),
         context.channel_plan() is not None,
-        lambda: made_graph(context, context.architecture().eval(), None)[0],
+        lambda: made_graph(context, context.architecture().eval(), None, preprocessing_of(context)).graph,
     )
     return Target(
         run.path.absolute().name,

@@ -67,6 +67,9 @@ def test_a_graph_of_dynamic_size_comes_out_of_a_run(finished_run: Path) -> None:
     answers = [session.run(None, {"images": np.ones((1, 3, *side), np.float32)})[0] for side in ((16, 16), (24, 40))]
 
     assert [(1, 10), (1, 10)] == [answer.shape for answer in answers]
+    checks = json.loads((finished_run / "parity.json").read_text())["checks"]
+    larger = [(row["batch"], row["optimization"], row["passed"]) for row in checks if row["images"] == "enlarged"]
+    assert [(2, "off", True), (2, "all", True)] == larger
 
 
 @pytest.mark.parametrize(("setting", "dtype"), [({"normalize": True}, "float32"), ({"input": "uint8"}, "uint8")])
