@@ -94,12 +94,15 @@ def _measure(
             else:
                 running.append(_Running(cell, process, Turns(process)))
         pairs = _partners(running, cells, baseline)
+        for each in running:
+            each.process.ready["options"]["side_by_side"] = len(running)
         take_turns([each.turns for each in running], settings)
         for each in running:
             rows[each.cell.rank] = _row(each, settings)
         for each in running:
-            if (other := pairs.get(each.cell.rank)) is not None:
-                rows[each.cell.rank] |= ratio(each.turns, other.turns, other.cell, rows[other.cell.rank])
+            other = pairs.get(each.cell.rank)
+            if other is not None and {"measured"} == {rows[one.cell.rank]["status"] for one in (each, other)}:
+                rows[each.cell.rank] |= ratio(each.turns, other.turns, other.cell)
     return rows
 
 

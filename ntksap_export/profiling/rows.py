@@ -62,10 +62,8 @@ def measured(
     }
 
 
-def ratio(turns: Turns, other: Turns, baseline: Cell, row: Mapping[str, Any]) -> dict[str, Any]:
-    """`ratio` of the medians to those of the baseline, turn by turn; empty where one of them failed."""
-    if turns.failed is not None or row["status"] != "measured":
-        return {}
+def ratio(turns: Turns, other: Turns, baseline: Cell) -> dict[str, Any]:
+    """`ratio` of the medians to those of the baseline, turn by turn; empty where they have no turn in common."""
     found = ratio_interval(turns.medians, other.medians)
     if found is None:
         return {}
