@@ -20,7 +20,7 @@ from ntksap_export.profiling import opening
 from ntksap_export.profiling.activations import activation_peak
 from ntksap_export.profiling.cells import Cell, Variant, plan_cells
 from ntksap_export.profiling.one_shot import ask
-from ntksap_export.profiling.roofline import WORKER
+from ntksap_export.profiling.roofline import WORKER, measure_machine
 from ntksap_export.profiling.settings import Settings
 from ntksap_export.progress import Progress, Silent
 from ntksap_export.runtime import backends
@@ -38,6 +38,14 @@ _UNWATCHED: Final = {
     "tensorrt": "TensorRT's layers are not watched; take onnxruntime on the CPU",
 }
 _PEAKS: Final = {"fp32": "peak_gflops", "int8": "peak_gflops_int8", "bf16": "peak_gflops_bf16"}
+
+
+def per_layer(variants: Sequence[Variant], settings: Settings, progress: Progress | None = None) -> dict[str, Any]:
+    """`machine` and `layers` of profile.json: the peaks of this machine, then the nodes beside them; see below."""
+    planned = [cell for cell in plan_cells(variants, settings) if cell.reason is None and not _refusal(cell)]
+    threads = [cell.head["threads"] for cell in planned]
+    machine = measure_machine(threads, [cell.precision for cell in planned])
+    return {"machine": machine, "layers": measure_layers(variants, settings, machine, progress)}
 
 
 def measure_layers(
