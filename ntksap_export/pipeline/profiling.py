@@ -15,7 +15,7 @@ from ntksap_export.pipeline.target import Asked, Target, side_by_side
 from ntksap_export.pipeline.targets import open_run, open_targets, run_files
 from ntksap_export.profiling.environment import environment
 from ntksap_export.profiling.layers import per_layer
-from ntksap_export.profiling.profile import Variant, profile
+from ntksap_export.profiling.profile import profile
 from ntksap_export.profiling.settings import Settings
 from ntksap_export.progress import Progress
 from ntksap_export.runtime import backends
@@ -120,7 +120,7 @@ def without_raw_times(result: Mapping[str, Any]) -> dict[str, Any]:
 def _measured(targets: Sequence[Target], settings: Settings, progress: Progress | None) -> list[dict[str, Any]]:
     variants, baseline = side_by_side(targets)
     cells = profile(variants, settings, baseline=baseline, progress=progress) if variants else []
-    return [*cells, *_missing(targets, variants, settings)]
+    return [*cells, *_missing(targets, settings)]
 
 
 def _node_times(targets: Sequence[Target], settings: Settings, progress: Progress | None) -> dict[str, Any]:
@@ -129,13 +129,12 @@ def _node_times(targets: Sequence[Target], settings: Settings, progress: Progres
     return per_layer(variants, settings, progress) if settings.per_layer and variants else {}
 
 
-def _missing(targets: Sequence[Target], variants: Sequence[Variant], settings: Settings) -> list[dict[str, Any]]:
+def _missing(targets: Sequence[Target], settings: Settings) -> list[dict[str, Any]]:
     """Rows for precisions that were asked for and are not there: they are files, which graphs' backends would take."""
     able = [name for name in settings.backends if not backends.takes_model(name)] or [settings.backends[0]]
-    alone = variants[0].name if variants and len(targets) == 1 else "sparse"
     return [
         {
-            "variant": alone if len(targets) == 1 else target.name,
+            "variant": target.name if len(targets) > 1 else "sparse" if target.twin else "dense",
             "backend": backend,
             "device": settings.devices[0],
             "precision": precision,

@@ -62,7 +62,7 @@ def layers(graph: Graph) -> tuple[Layer, ...]:
 
 def precision_of(graph: Graph) -> str:
     """What the graph computes in: `int8` if anything is quantized, `fp16` or `bf16` by its weights, else `fp32`."""
-    if any("Quantize" in node.op_type or node.op_type.endswith("Integer") for node in graph.proto.graph.node):
+    if any("uantize" in node.op_type or node.op_type.endswith("Integer") for node in graph.proto.graph.node):
         return "int8"
     counts: collections.Counter[int] = collections.Counter()
     for item in graph.proto.graph.initializer:
