@@ -100,7 +100,7 @@ def layer_graph(shape: LayerShape, out: int, into: int, batch: int) -> Graph:
     if not shape.kernel:
         weight = _weight("weight", (into, out), draw)
         nodes = [helper.make_node("MatMul", [INPUT_NAME, "weight"], [OUTPUT_NAME])]
-        return _graph(nodes, [weight], [batch, 1, shape.size[0], into])
+        return _graph(nodes, [weight], [batch, 1, shape.size[0], into], [batch, 1, shape.size[0], out])
     nodes = [
         helper.make_node("Conv", [INPUT_NAME, "before"], ["channels"], kernel_shape=[1, 1]),
         helper.make_node(
@@ -119,7 +119,7 @@ def layer_graph(shape: LayerShape, out: int, into: int, batch: int) -> Graph:
         _weight("before", (shape.inputs(out, into), 1, 1, 1), draw),
         _weight("weight", (out, into, *shape.kernel), draw),
     ]
-    return _graph(nodes, weights, [batch, 1, *shape.size])
+    return _graph(nodes, weights, [batch, 1, *shape.size], [batch, out, 1, 1])
 
 
 def around_graph(shape: LayerShape, channels: int, batch: int) -> Graph:
@@ -128,7 +128,8 @@ def around_graph(shape: LayerShape, channels: int, batch: int) -> Graph:
         helper.make_node("Conv", [INPUT_NAME, "before"], ["channels"], kernel_shape=[1, 1]),
         helper.make_node("GlobalAveragePool", ["channels"], [OUTPUT_NAME]),
     ]
-    return _graph(nodes, [_weight("before", (channels, 1, 1, 1), np.random.default_rng(0))], [batch, 1, *shape.size])
+    weight = _weight("before", (channels, 1, 1, 1), np.random.default_rng(0))
+    return _graph(nodes, [weight], [batch, 1, *shape.size], [batch, channels, 1, 1])
 
 
 def _shape_of(layer: nn.Module, images: torch.Tensor) -> LayerShape:
@@ -148,9 +149,9 @@ def _shape_of(layer: nn.Module, images: torch.Tensor) -> LayerShape:
     )
 
 
-def _graph(nodes: list[onnx.NodeProto], weights: list[TensorProto], sides: list[int]) -> Graph:
-    inputs = [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, sides)]
-    outputs = [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, None)]
+def _graph(nodes: list[onnx.NodeProto], weights: list[TensorProto], takes: list[int], answers: list[int]) -> Graph:
+    inputs = [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, takes)]
+    outputs = [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, answers)]
     graph = helper.make_graph(nodes, "layer", inputs, outputs, weights)
     opsets = [helper.make_opsetid("", DEFAULT)]
     return Graph(helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION), ())

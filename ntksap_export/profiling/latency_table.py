@@ -89,6 +89,7 @@ class MachineMeter:
             for job in _jobs(shape, out, into, batch)
         )
         layers = {name: self._prices(name, outs, ins) for name, (outs, ins) in grids.items()}
+        self._save()
         prices = {name: [prices.outs, prices.ins, prices.ms] for name, prices in layers.items()}
         digest = hashlib.sha256(canonical_json([prices, step]).encode()).hexdigest()
         return LatencyTable(layers, step, digest)
@@ -124,7 +125,6 @@ class MachineMeter:
         if missing:
             layers = {name: timing for name, timing in known.items() if not name.startswith("network")}
             keep_in_cache(Timings(self.timings.machine, self.timings.settings, layers))
-        self._save()
 
     def _save(self) -> None:
         if self.file is not None:

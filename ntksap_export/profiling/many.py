@@ -37,7 +37,7 @@ class Effort:
 
 
 LAYERS: Final = Effort((5, 8), 0.01, 2, 0.02, 0.03)
-WHOLE: Final = Effort((4, 12), 0.25, 5, 0.3, 0.01)
+WHOLE: Final = Effort((4, 24), 0.25, 5, 0.3, 0.01)
 
 
 def time_graphs(graphs: Sequence[Graph], settings: Mapping[str, Any], effort: Effort) -> list[Timing]:

@@ -14,7 +14,7 @@ from ntksap_export.profiling.rows import measured, ratio, skipped, with_facts
 from ntksap_export.profiling.server import under_load
 from ntksap_export.profiling.settings import Settings
 from ntksap_export.profiling.turns import Turns, take_turns
-from ntksap_export.progress import Progress, Silent
+from ntksap_export.progress import Progress, Silent, Task
 
 __all__ = ["Variant", "profile"]
 
@@ -49,7 +49,7 @@ def profile(
     with (progress or Silent()).task("profile", len(cells)) as task:
         for load, own in _by_load(cells).items():
             for group in _groups(own, reference):
-                found = _measure(group, own, reference, settings)
+                found = _measure(group, own, reference, settings, task)
                 task.advance(len(found.keys() - rows.keys()), note=_note(load))
                 rows = {**found, **rows}  # a baseline that is in several groups has the row of the first
             missing = [cell for cell in own if cell.reason is not None]
@@ -79,13 +79,14 @@ def _groups(cells: Sequence[Cell], baseline: str) -> list[list[Cell]]:
 
 
 def _measure(
-    group: Sequence[Cell], cells: Sequence[Cell], baseline: str, settings: Settings
+    group: Sequence[Cell], cells: Sequence[Cell], baseline: str, settings: Settings, task: Task
 ) -> dict[tuple[int, ...], dict[str, Any]]:
     """The rows of cells that stand side by side."""
     rows: dict[tuple[int, ...], dict[str, Any]] = {}
     with ExitStack() as stack:
         running: list[_Running] = []
         for cell in group:
+            task.advance(0, f"{_note(cell.load)}: {cell.variant.name} in {cell.backend} warms up")
             try:
                 _check_fits(cell)
                 process = stack.enter_context(IsolatedCell(cell.spec(settings)))
@@ -96,7 +97,11 @@ def _measure(
         pairs = _partners(running, cells, baseline)
         for each in running:
             each.process.ready["options"]["side_by_side"] = len(running)
-        take_turns([each.turns for each in running], settings)
+
+        def tell(turn: int, left: int) -> None:
+            task.advance(0, f"{_note(group[0].load)}: turn {turn}, {left} of {len(running)} go on")
+
+        take_turns([each.turns for each in running], settings, tell)
         for each in running:
             rows[each.cell.rank] = _row(each, settings)
         for each in running:

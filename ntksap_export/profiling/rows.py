@@ -43,7 +43,9 @@ def measured(
     medians = [turns.medians[turn] for turn in sorted(turns.medians)]
     low, high, level = median_interval(medians)
     middle = summary["latency_ms"]["p50"]
-    facts = noise_facts(summary["latency_ms"], medians, turns.extra.get("cpu", {}), turns.extra.get("throttled", {}))
+    told = turns.extra
+    cpu, events = told.get("cpu", {}), told.get("throttled", {})
+    facts = noise_facts(summary["latency_ms"], medians, cpu, events, told.get("clock_mhz"))
     return {
         **head,
         "status": "measured",
@@ -56,7 +58,7 @@ def measured(
         **ready,
         "options": {**ready["options"], "between_turns": WAITS},
         **{key: last[key] for key in ("memory", "gpu") if key in last},
-        "energy": turns.extra.get("energy", {"skipped": "not measured"}),
+        "energy": told.get("energy", {"skipped": "not measured"}),
         "times_ms": [round(value, 5) for value in turns.times_ms],
         "slice_of": list(turns.turn_of),
     }

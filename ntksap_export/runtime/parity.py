@@ -19,7 +19,6 @@ from ntksap_export.runtime.divergence import Divergence
 from ntksap_export.runtime.session import Images, Outputs, Session
 
 BATCHES = (1, 2, 7)
-_ENLARGED = 2  # images
 _LARGEST = float(np.finfo(np.float32).max)  # stands for NaN and infinity: stays a number in JSON
 
 
@@ -163,20 +162,17 @@ def make_probes(
         seed: of the noise: standard normal, or of whole numbers from 0 to 255 for an integer type.
         open_axes: of `images`, whose size the graph leaves open: two real images get every pixel twice along each.
     """
-    generator = np.random.default_rng(seed)
-    shape = (max(batches), *images.shape[1:])
+    generator, shape = np.random.default_rng(seed), (max(batches), *images.shape[1:])
     if np.issubdtype(images.dtype, np.integer):
         noise = generator.integers(0, 256, shape).astype(images.dtype)
     else:
         noise = generator.standard_normal(shape, dtype=np.float32).astype(images.dtype)
     groups = {"real": take(images, max(batches)), "noise": noise}
-    probes = [Probe(group[:count], source) for source, group in groups.items() for count in batches]
-    if open_axes:
-        larger = take(images, _ENLARGED)
-        for axis in open_axes:
-            larger = larger.repeat(2, axis)  # not laid out twice: the mean over a part would be that of the whole
-        probes.append(Probe(larger, "enlarged"))
-    return tuple(probes)
+    larger = take(images, 2)
+    for axis in open_axes:
+        larger = larger.repeat(2, axis)  # not laid out twice: the mean over a part would be that of the whole
+    usual = tuple(Probe(group[:count], source) for source, group in groups.items() for count in batches)
+    return (*usual, Probe(larger, "enlarged")) if open_axes else usual
 
 
 def take(images: Images, count: int) -> Images:

@@ -62,6 +62,14 @@ def test_throttling_is_counted_over_the_cores_and_by_the_quota(files: Path) -> N
     assert {"heat": 3, "cpu_quota": None} == counters.events_between(before, {"heat": 10, "cpu_quota": None})
 
 
+def test_the_clock_is_the_lowest_of_the_cores(files: Path) -> None:
+    for cpu, khz in ((0, 2_600_000), (1, 1_900_000), (2, 800_000)):
+        _write(files / "cpu" / f"cpu{cpu}" / "cpufreq" / "scaling_cur_freq", str(khz))
+
+    assert 1900.0 == counters.clock_mhz([0, 1])
+    assert counters.clock_mhz([7]) is None
+
+
 def test_energy_counts_packages_and_memory_once(files: Path) -> None:
     _zone(files, "intel-rapl:0", "package-0", 500)
     _zone(files, "intel-rapl:0:0", "core", 400)

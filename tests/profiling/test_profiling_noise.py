@@ -25,6 +25,8 @@ QUIET = {"iqr_over_median": 0.01, "drift": 0.0, "throttled": None, "other_load":
             "noisy: the CPU was throttled (heat)",
         ),
         ({"throttled": False}, 100, "steady"),
+        ({"clock_mhz": [2000.0, 3000.0]}, 100, "noisy: the clock was between 2.0 and 3.0 GHz"),
+        ({"clock_mhz": [2800.0, 3000.0]}, 100, "steady"),
         ({"other_load": 0.3, "steal": 0.02}, 100, "noisy: other processes took 30% of these cores"),
         ({"steal": 0.1}, 100, "noisy: other guests of the host took 10% of these cores"),
         ({"subnormals": 1204}, 100, "noisy: 1,204 subnormal numbers, which many CPUs handle many times slower"),
@@ -64,6 +66,7 @@ def test_facts_are_shares_of_the_cores_time() -> None:
         "drift": None,
         "throttled": True,
         "throttle_events": {"heat": None, "cpu_quota": 2},
+        "clock_mhz": None,
         "other_load": 0.3,
         "steal": 0.05,
     } == facts

@@ -151,6 +151,7 @@ def test_measured_row_says_all(log: Log) -> None:
             "drift": 0.0,
             "throttled": None,
             "throttle_events": {},
+            "clock_mhz": None,
             "other_load": None,
             "steal": None,
             "subnormals": None,
