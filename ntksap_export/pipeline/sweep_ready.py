@@ -16,6 +16,7 @@ from ntksap_export.graph import select_passes
 from ntksap_export.pipeline.choose import find_goals
 from ntksap_export.pipeline.context import Context, check_network
 from ntksap_export.pipeline.plan import estimate, seconds_per_image
+from ntksap_export.pipeline.profiling import check_backend
 from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.run_dir import RunDir
 from ntksap_export.pipeline.sweep_cells import Axes, Cell, check_some, list_cells, read_axes
@@ -82,6 +83,7 @@ def get_ready(
     """
     _check_home(out, overwrite)
     axes = read_axes(settings, precisions)
+    check_backend(settings)
     first, *others = list_cells(settings, axes)
     assert first.config is not None
     select_passes(first.config.passes)
