@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -46,12 +47,17 @@ def ratios(times: Mapping[str, list[float]], name: str, baseline: str) -> dict[s
     return {"median": statistics.median(pairs), "q1": quarter, "q3": three_quarters, "n": len(pairs)}
 
 
+def numbers_in_line(text: str) -> str:
+    """Indented JSON with each list of numbers on one line: raw times are many."""
+    return re.sub(r"\[\s+[-+\d.eE,\s]+\]", lambda found: "".join(found[0].split()).replace(",", ", "), text)
+
+
 def save(name: str, rows: list[dict[str, Any]], text: str) -> None:
     """Write results/NAME.json with raw times and results/NAME.txt, and print the text."""
     RESULTS.mkdir(exist_ok=True)
     place = {**environment(), "torch_threads": torch.get_num_threads()}
     content = {"benchmark": name, "environment": place, "rows": rows}
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    (RESULTS / f"{name}.json").write_text(numbers_in_line(json.dumps(content, indent=1, sort_keys=True)) + "\n")
     versions = ", ".join(f"{key} {value}" for key, value in place["versions"].items())
     head = f"{place['cpu']}, {place['cores']} cores, {place['torch_threads']} threads; GPU {place['gpu']}; {versions}"
     (RESULTS / f"{name}.txt").write_text(f"{head}\n\n{text}\n")

@@ -139,7 +139,7 @@ def _run() -> None:
     except OSError as error:
         where = f" '{error.filename}'" if error.filename else ""
         _end(
-            f"cannot write or read{where}: {error.strerror or error}; free space or choose another --out",
+            f"cannot write or read{where}: {error.strerror or error}; free space or name another place",
             OS_ERROR_EXIT_CODE,
         )
     except Exception as error:

@@ -71,6 +71,11 @@ FLAGS: dict[str, Flag] = {
     "score_batches": Flag(int, "Scoring batches. Default: 1; methods that read data 10 images a class", panel="Prune"),
     "keep_dense": Flag(list[str], "A layer that stays whole; may be repeated", panel="Prune"),
     "control": Flag(str, "none, shuffle (mask within each layer) or reinit (of weights). Default: none", panel="Prune"),
+    "budget": Flag(
+        str, "channel: a measured latency, latency=5ms@onnxruntime,batch=1,threads=2; or flops=, params=, sparsity=",
+        panel="Prune",
+    ),
+    "latency_table": Flag(str, "A latency_table.json to take instead of measuring again", panel="Prune"),
     "epochs": Flag(int, "Passes over the training images. Default: 30; digits 5", panel="Train"),
     "batch_size": Flag(int, "Images per training step. Default: 128; digits 32", panel="Train"),
     "optimizer": Flag(str, "sgd or adamw. Default: sgd", panel="Train"),
@@ -173,6 +178,7 @@ DATA = (
 PRUNE = (
     "method", "sparsity", "density", "params", "flops", "pattern", "scope", "min_layer_density", "round_to",
     "channel_sparsity", "rounds", "epsilon", "draws", "score_batch_size", "score_batches", "keep_dense", "control",
+    "budget", "latency_table",
 )  # fmt: skip
 TRAIN = (
     "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "decay_norms", "schedule",

@@ -54,10 +54,12 @@ def default_out(config: RunConfig) -> Path:
         parts.append(config.pattern.replace(":", "of"))
     if config.params is not None:
         parts.append(f"{config.params}")
-    elif (config.flops is None and not config.own_budget) or config.sparsity is not None:
+    elif (config.flops is None and config.budget is None and not config.own_budget) or config.sparsity is not None:
         parts.append(f"{100 * (DEFAULT_SPARSITY if config.sparsity is None else config.sparsity):g}")
     if config.flops is not None:
         parts.append(f"flops{100 * config.flops:g}")
+    if config.latency is not None:
+        parts.append(f"{config.latency.ms:g}ms")
     return Path("runs") / "-".join(parts)
 
 

@@ -13,14 +13,16 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ntksap_export.config_checks import check_together
+from ntksap_export.config_spellings import respelled
 from ntksap_export.errors import ConfigError
+from ntksap_export.latency_budget import LatencyBudget
 from ntksap_export.ranges import read_count
 
 # Which stage a key belongs to: a stage's result stays valid as long as its keys, and those before it, are unchanged.
 PRUNE_KEYS = (
     "model", "weights_sha256", "data", "num_classes", "image_size", "mean", "std", "stem", "seed", "method", "sparsity",
     "flops", "params", "pattern", "scope", "min_layer_density", "round_to", "channel_sparsity", "rounds", "epsilon",
-    "draws", "score_batch_size", "score_batches", "keep_dense", "control",
+    "draws", "score_batch_size", "score_batches", "keep_dense", "control", "budget",
 )  # fmt: skip
 TRAIN_KEYS = (
     "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones",
@@ -47,7 +49,7 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
 # How a stage is carried out, not what comes out of it: free to change between runs of one directory.
 FREE_KEYS = (
     "device", "threads", "workers", "weights", "compile", "checkpoint_minutes", "keep_checkpoints", "tensorboard",
-    "recipe", "data_dir", "download", "broken_images",
+    "recipe", "data_dir", "download", "broken_images", "latency_table",
 )  # fmt: skip
 
 # Below, the logits' error is twice that of 128 images, measured on ResNet-20 and MobileNetV2 (docs/graphs.md).
@@ -98,6 +100,8 @@ class RunConfig(BaseModel):
     score_batches: int | None = Field(None, ge=1)
     keep_dense: tuple[str, ...] = ()
     control: Literal["none", "shuffle", "reinit"] = "none"
+    budget: str | None = None
+    latency_table: str | None = None
 
     epochs: int | None = Field(None, ge=1)
     batch_size: int | None = Field(None, ge=2)
@@ -184,6 +188,11 @@ class RunConfig(BaseModel):
         asked = (self.sparsity, self.flops, self.params)
         return ":" in self.pattern and "+" not in self.pattern and asked == (None, None, None)
 
+    @property
+    def latency(self) -> LatencyBudget | None:
+        """The latency that `budget` asks for."""
+        return None if self.budget is None else LatencyBudget.parse(self.budget)
+
     def budget_text(self) -> str:
         """The budget in words."""
         if self.own_budget:
@@ -191,6 +200,8 @@ class RunConfig(BaseModel):
         words = [f"{self.sparsity:.4g} sparsity"] if self.sparsity is not None else []
         words += [f"{self.params:,} weights"] if self.params is not None else []
         words += [f"{self.flops:.4g} of the FLOPs"] if self.flops is not None else []
+        latency = self.latency
+        words += [f"{latency.ms:g} ms on {latency.where()}"] if latency is not None else []
         return " and ".join(words) or f"{DEFAULT_SPARSITY:.4g} sparsity"
 
     def with_values(self, **values: Any) -> RunConfig:
@@ -213,15 +224,7 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
     Raises:
         ConfigError: an unknown key (near ones suggested) or a value out of range, in one line.
     """
-    values = dict(values)
-    density = values.pop("density", None)
-    if density is not None:
-        if values.get("sparsity") is not None:
-            raise ConfigError("give --sparsity or --density, not both")
-        if isinstance(density, bool) or not isinstance(density, int | float) or not 0 < density <= 1:
-            raise ConfigError(f"density must be in (0, 1]; got {density}. It is the share of weights that stays")
-        values["sparsity"] = 1.0 - float(density)
-    _read_profile_seconds_(values)
+    values = respelled(values)
     for key in values:
         if key not in RunConfig.model_fields:
             raise ConfigError(unknown_key(key))
@@ -234,13 +237,6 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
         raise ConfigError(_first_problem(error)) from None
     check_together(config)
     return config
-
-
-def _read_profile_seconds_(values: dict[str, Any]) -> None:
-    """Until version 0.2 a cell was measured for `profile_seconds`, 1 unless it was given."""
-    seconds = values.pop("profile_seconds", None)
-    if seconds not in (None, 1.0) and not {"profile_min_time", "profile_max_time"} & values.keys():
-        values |= {"profile_min_time": seconds, "profile_max_time": seconds}
 
 
 def merge(file_values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,6 +87,7 @@ def _check_load(config: RunConfig) -> None:
 def _check_pattern(config: RunConfig) -> None:
     """Refuse what would be ignored without a word."""
     first, _, second = config.pattern.partition("+")
+    _check_latency(config, first == "channel", second)
     if first != "channel":
         if config.channel_sparsity is not None or config.round_to != type(config).model_fields["round_to"].default:
             raise ConfigError("--channel-sparsity and --round-to belong to --pattern channel or channel+...")
@@ -99,3 +100,22 @@ def _check_pattern(config: RunConfig) -> None:
         raise ConfigError("--scope layer does not apply to channels; they are compared over all groups")
     if not second and config.channel_sparsity is not None:
         raise ConfigError("--channel-sparsity belongs to channel+...; for --pattern channel give --sparsity")
+
+
+def _check_latency(config: RunConfig, channels: bool, second: str) -> None:
+    """A latency is met by channels alone."""
+    if config.budget is None:
+        if config.latency_table is not None:
+            raise ConfigError("--latency-table belongs to --budget latency=...; leave it away or give one")
+        return
+    if not channels:
+        raise ConfigError(
+            f"--budget latency needs --pattern channel or channel+...; got {config.pattern}, whose zeros make no "
+            "mainstream runtime faster. Without channels bound the work instead: --flops or --sparsity"
+        )
+    others = (config.sparsity, config.flops, config.params)
+    if second and ":" not in second and others == (None, None, None):
+        raise ConfigError(
+            f"--budget latency says how many channels go, but nothing how many weights of {config.pattern}; "
+            "add --sparsity, or use --pattern channel"
+        )

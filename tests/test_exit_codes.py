@@ -16,6 +16,7 @@ EXPECTED = {
     "ScoreError": 6,
     "TrainingError": 6,
     "UnavailableError": 7,
+    "FallbackError": 7,
     "Preempted": 143,
 }
 

@@ -95,7 +95,7 @@ def profile(
 def _measure(
     targets: list[str], asked: dict[str, Any], out: Path | None, csv: Path | None, json: bool, quiet: bool
 ) -> None:
-    from ntksap_export.cli import console, profile_table
+    from ntksap_export.cli import console, layer_text, profile_table
     from ntksap_export.config import pruned_name
     from ntksap_export.pipeline import RunDir, latency_row, profile_targets, without_raw_times, write_cells
 
@@ -112,6 +112,8 @@ def _measure(
     else:
         rows = [latency_row(cell) for cell in result["cells"]]
         print("\n".join(profile_table.latency_table(rows, pruned, profile_table.screen(quiet))))
+        if "layers" in result:
+            print("\n".join(["", *layer_text.layer_tables(result["layers"], result.get("machine"), pruned)]))
 
 
 def _measure_run(

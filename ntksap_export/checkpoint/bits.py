@@ -1,17 +1,14 @@
-"""Masks as bits and values as bit patterns, for any dtype: numpy packs, and never sees a bfloat16."""
+"""Masks as bits: numpy packs them."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ntksap_export.errors import CheckpointError
-
-_INTEGERS: Final = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -67,20 +64,3 @@ def unpack(packed: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         raise CheckpointError(f"its bitmask has bits set beyond column {columns}; the file is damaged")
     bits = np.unpackbits(data, axis=1, count=columns, bitorder="little")
     return torch.from_numpy(bits.view(np.bool_)).reshape(shape)
-
-
-def patterns(tensor: torch.Tensor) -> npt.NDArray[Any]:
-    """All values' bit patterns in a row, as integers: these tell NaN, -0.0 and subnormals apart.
-
-    Shares the tensor's memory.
-
-    Args:
-        tensor: contiguous, on the CPU.
-    """
-    integers: npt.NDArray[Any] = tensor.view(-1).view(_INTEGERS[tensor.dtype.itemsize]).numpy()
-    return integers
-
-
-def any_bit_set(tensor: torch.Tensor) -> torch.Tensor:
-    """Where a value is anything but +0; -0.0 and subnormals count, whatever the processor's flush mode."""
-    return torch.from_numpy(patterns(tensor) != 0).reshape(tensor.shape)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ntksap_export.checkpoint.bits import any_bit_set
+from ntksap_export.bit_patterns import any_bit_set
 from ntksap_export.checkpoint.container import DTYPES
 from ntksap_export.checkpoint.encodings import AUTO, Decoded, check_encoding, encode
 from ntksap_export.checkpoint.names import claim_

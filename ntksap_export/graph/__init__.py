@@ -17,6 +17,7 @@ from ntksap_export.graph.weights import (
     load_dense,
     open_weights,
     sparsify,
+    with_dense,
 )
 
 __all__ = [
@@ -54,4 +55,5 @@ __all__ = [
     "steps",
     "take_pixels",
     "weight_sparsity",
+    "with_dense",
 ]

@@ -50,6 +50,7 @@ class Index:
                 self._readers.setdefault(name, []).append((at, place))
         self._initializers = {item.name: item for item in graph.initializer}
         defaults = proto.ir_version >= _OVERRIDABLE_SINCE
+        self._sparse = {item.values.name for item in graph.sparse_initializer}
         self._defaults = {value.name for value in graph.input} & self._initializers.keys() if defaults else set()
         self._arrays: dict[str, Array] = {}
         self._removed: set[int] = set()
@@ -99,6 +100,8 @@ class Index:
         """In a few words why `constant` gives None."""
         if name in self._defaults:
             return f"'{name}' is also an input, which a caller may set"
+        if name in self._sparse:
+            return f"'{name}' is a sparse initializer; `ntksap convert` makes it dense"
         return f"'{name}' is not constant"
 
     def fresh(self, name: str) -> str:
@@ -239,7 +242,7 @@ class Index:
     def _names(self) -> set[str]:
         graph = self.proto.graph
         names = {value.name for value in (*graph.input, *graph.output)} | self._initializers.keys() | self.captured
-        names |= {item.values.name for item in graph.sparse_initializer}
+        names |= self._sparse
         return names | {name for node in self.nodes for name in (*node.input, *node.output, *_inner(node))}
 
 

@@ -200,9 +200,16 @@ def check_zeros(graph: Graph, mask: Mask) -> None:
     """
     weights = dict(graph.weights())
     for name, kept in mask.items():
+        if kept.all():
+            continue
         turned = f"{name}.T" in weights
         if name not in weights and not turned:
-            raise ExportError(f"the exported graph has no initializer '{name}'; its zeros cannot be checked")
+            layer = name.removesuffix(".weight")
+            raise ExportError(
+                f"the graph has no weight '{name}': layer '{layer}' computes another one of it in forward, where a "
+                f"pruned weight may be no zero; prune with --keep-dense {layer}, or store what it computes as its "
+                "weight"
+            )
         values = weights[f"{name}.T"].T if turned else weights[name]
         if values[~kept.cpu().numpy()].any():
             raise ExportError(f"pruned weights of '{name}' are not zero in the exported graph")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 import onnx
 from onnx.external_data_helper import load_external_data_for_tensor
 
-from ntksap_export.errors import ExportError
+from ntksap_export.errors import NtksapError
 from ntksap_export.quoting import first_line, shown
 
 NARROW: Final = {
@@ -35,40 +36,43 @@ def _item_bytes(kind: int) -> float:
         return 0
 
 
-def bring_in_(tensor: onnx.TensorProto, path: Path) -> None:
+def bring_in_(tensor: onnx.TensorProto, folder: Path, wrong: Callable[[str], NtksapError]) -> None:
     """Read a tensor's external data in place; nothing that the file says of them is believed.
 
     Args:
         tensor: of a graph.
-        path: of that graph.
+        folder: of that graph.
+        wrong: makes the error of what is to be said.
 
     Raises:
-        ExportError: they lie outside the graph's folder, are missing or too short, or have another size.
+        NtksapError: that error: they lie outside the folder, are missing or too short, or have another size.
     """
     told = {entry.key: entry.value for entry in tensor.external_data}
     location, name = Path(told.get("location", "")), shown(tensor.name)
     if not location.name or location.is_absolute() or ".." in location.parts:
-        raise ExportError(f"'{path}': the data of {name} lie outside the graph's folder, at {shown(str(location))}")
+        raise wrong(f"the data of {name} lie outside the graph's folder, at {shown(str(location))}")
     if min(tensor.dims, default=0) < 0:
-        raise ExportError(f"'{path}': {name} has the impossible shape {shown(list(tensor.dims))}")
-    file = path.parent / location
-    if not file.exists():
-        raise ExportError(f"'{path}': its data file {shown(str(location))} is missing; keep the two in one folder")
+        raise wrong(f"{name} has the impossible shape {shown(list(tensor.dims))}")
+    file, data = folder / location, f"the data file {shown(str(location))} of {name}"
+    if not os.path.exists(file):  # noqa: PTH110 - Path's own stops at a name that is too long
+        raise wrong(f"{data} is missing; keep the two in one folder")
     if file.is_symlink() or not file.is_file():
-        raise ExportError(f"'{path}': its data file {shown(str(location))} is a link or no file; copy the file itself")
+        raise wrong(f"{data} is a link or no file; copy the file itself")
     wanted = stored_bytes(tensor)
     offset, length = told.get("offset", "0"), told.get("length", str(wanted))
-    if not (offset.isascii() and offset.isdigit()) or length != str(wanted):
-        raise ExportError(f"'{path}': {name} must have {wanted} bytes; its data say {shown(length)} at {shown(offset)}")
+    if not (offset.isascii() and offset.isdigit() and len(offset) < 20) or length != str(wanted):
+        raise wrong(f"{name} must have {wanted} bytes; its data say {shown(length)} at {shown(offset)}")
     if (size := file.stat().st_size) < int(offset) + wanted:
-        raise ExportError(
-            f"'{path}': its data file {shown(str(location))} has {size} bytes, {name} ends at {int(offset) + wanted}; "
-            "it was cut short, or belongs to another graph"
+        raise wrong(
+            f"{data} has {size} bytes, the tensor ends at {int(offset) + wanted}; it was cut short, or belongs to "
+            "another graph"
         )
+    if "length" not in told:  # without it onnx reads to the end of the file
+        tensor.external_data.add(key="length", value=length)
     try:
-        load_external_data_for_tensor(tensor, str(path.parent))
+        load_external_data_for_tensor(tensor, str(folder))
     except Exception as error:  # onnx raises its own errors, the system's, and those of broken numbers
-        raise ExportError(f"'{path}': the data of {name} cannot be read: {first_line(error)}") from error
+        raise wrong(f"the data of {name} cannot be read: {first_line(error)}") from error
     tensor.ClearField("data_location")  # so that the graph has the bytes it had before
 
 

@@ -14,6 +14,7 @@ copy of its weights (ResNet-50, 95 MB: 308 MB resident against 215 MB of the pai
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -33,6 +34,7 @@ from ntksap_export.quoting import first_line, shown
 
 ExternalData = Literal["auto", "always", "never"]
 AUTO_BYTES: Final = 2**30
+_ONE_FILE_BYTES: Final = 2**31  # protobuf's limit
 _SMALL: Final = 1024  # bytes; smaller initializers stay with the nodes, which read shapes and axes out of them
 _ALIGNED: Final = 4096  # a page, as ONNX advises, so that a runtime can map the file
 _DATA = re.compile(r"\.[0-9a-f]{12}\.data")
@@ -93,7 +95,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
         proto = onnx.load(str(path), load_external_data=False)
         for tensor in all_tensors(proto):
             if uses_external_data(tensor):
-                bring_in_(tensor, path)
+                bring_in_(tensor, path.parent, lambda said: ExportError(f"'{path}': {said}"))
         check_valid(proto)
     except FileNotFoundError:
         raise ExportError(f"no such file '{path}'") from None
@@ -157,10 +159,11 @@ def check_valid(proto: onnx.ModelProto) -> None:
     Raises:
         onnx.checker.ValidationError: it is not valid.
     """
-    try:
-        onnx.checker.check_model(proto)
-    except (ValueError, EncodeError):  # it cannot be serialized
-        check_without_values(proto)
+    if weight_bytes(proto) < _ONE_FILE_BYTES:  # a try above it would take as much memory again
+        with contextlib.suppress(ValueError, EncodeError):  # it cannot be serialized
+            onnx.checker.check_model(proto)
+            return
+    check_without_values(proto)
 
 
 def check_without_values(proto: onnx.ModelProto) -> None:

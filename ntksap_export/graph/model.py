@@ -62,6 +62,17 @@ class Graph:
         """
         return write_graph(path, self.proto, external_data, above_bytes)
 
+    @property
+    def sparse(self) -> tuple[str, ...]:
+        """Names of the sparse initializers."""
+        return tuple(item.values.name for item in self.proto.graph.sparse_initializer)
+
+    @property
+    def open_axes(self) -> tuple[int, ...]:
+        """Axes of the first input, beside the batch, whose size it leaves open."""
+        sides = self.proto.graph.input[0].type.tensor_type.shape.dim
+        return tuple(axis for axis, side in enumerate(sides) if axis and not side.HasField("dim_value"))
+
     def weights(self) -> Iterator[tuple[str, np.ndarray]]:
         """Name and value of each initializer of two or more axes."""
         for item in self.proto.graph.initializer:

@@ -11,6 +11,7 @@ Buffers keep their names too. What has none of these names is a constant of the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,13 @@ from torch import nn
 _FOLDABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _FOLDED_BIAS = ".weight_bias"  # what onnxscript's fusion appends to the weight's name
+_WEIGHT = re.compile(r"(.+)\.weight(\.T)?(_quantized)?")
+
+
+def module_of(initializer: str) -> str | None:
+    """Dotted name of the module whose weight this is: `fc` of `fc.weight`, `fc.weight.T`, `fc.weight_quantized`."""
+    found = _WEIGHT.fullmatch(initializer)
+    return found[1] if found else None
 
 
 @contextmanager
@@ -111,10 +119,10 @@ def _rename_(graph: onnx.GraphProto, changed: dict[str, str]) -> None:
         item.name = changed.get(item.name, item.name)
     for value in graph.value_info:
         value.name = changed.get(value.name, value.name)
-    _rename_uses_(graph, changed)
+    rename_uses_(graph, changed)
 
 
-def _rename_uses_(graph: onnx.GraphProto, changed: dict[str, str]) -> None:
+def rename_uses_(graph: onnx.GraphProto, changed: dict[str, str]) -> None:
     for value in graph.output:
         value.name = changed.get(value.name, value.name)
     for node in graph.node:
@@ -123,4 +131,4 @@ def _rename_uses_(graph: onnx.GraphProto, changed: dict[str, str]) -> None:
                 node.input[place] = changed[name]
         for attribute in node.attribute:  # bodies of If, Loop and Scan see the names around them
             for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                _rename_uses_(inner, changed)
+                rename_uses_(inner, changed)

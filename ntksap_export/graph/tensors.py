@@ -15,14 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
-from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
+from onnx.external_data_helper import uses_external_data
 
+from ntksap_export.bit_patterns import patterns
 from ntksap_export.errors import CheckpointError
+from ntksap_export.graph.external import bring_in_
 from ntksap_export.quoting import shown
 from ntksap_export.sizes import check_dense_bytes
 
 _MAX_ELEMENTS: Final = 2**48  # no file holds more; below it no product of sizes overflows 64 bits
-_INTEGERS: Final = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _T: Final = onnx.TensorProto
 # type -> torch's, the field that holds its values where they are not raw, and what the field's numbers are bits of
 _TYPES: Final[Mapping[int, tuple[torch.dtype, str, type[Any]]]] = {
@@ -69,7 +70,7 @@ def read_dense(tensor: onnx.TensorProto, folder: Path) -> torch.Tensor:
     dtype, _, _ = _TYPES[tensor.data_type]
     shape = _shape(tensor.name, tensor.dims)
     wanted = math.prod(shape) * dtype.itemsize
-    raw = bytearray(_external(tensor, folder, wanted) if uses_external_data(tensor) else _inline(tensor, shape))
+    raw = bytearray(_external(tensor, folder) if uses_external_data(tensor) else _inline(tensor, shape))
     if len(raw) != wanted:
         raise CheckpointError(f"tensor {shown(tensor.name)} {shape} must have {wanted} bytes; got {len(raw)}")
     if dtype == torch.bool and any(raw.translate(None, b"\0\1")):
@@ -117,12 +118,6 @@ def is_smaller_sparse(tensor: torch.Tensor) -> bool:
     return stored * (8 + tensor.dtype.itemsize) + 64 < tensor.nbytes  # 64: names, and the second header
 
 
-def patterns(tensor: torch.Tensor) -> npt.NDArray[Any]:
-    """All values' bit patterns in a row, in the tensor's memory."""
-    integers: npt.NDArray[Any] = tensor.view(-1).view(_INTEGERS[tensor.dtype.itemsize]).numpy()
-    return integers
-
-
 def _shape(name: str, dims: Any) -> tuple[int, ...]:
     shape = tuple(dims)
     if any(size < 0 for size in shape) or len(shape) > 64 or math.prod(max(size, 1) for size in shape) > _MAX_ELEMENTS:
@@ -146,22 +141,10 @@ def _inline(tensor: onnx.TensorProto, shape: tuple[int, ...]) -> bytes:
     return values.tobytes()
 
 
-def _external(tensor: onnx.TensorProto, folder: Path, wanted: int) -> bytes:
-    # onnx refuses locations outside the folder and links, and reads no more than is there; we, no more than we need.
-    known = {entry.key: entry.value for entry in tensor.external_data if entry.key in ("location", "offset", "length")}
-    if known.setdefault("length", str(wanted)) != str(wanted):
-        raise CheckpointError(
-            f"tensor {shown(tensor.name)} must have {wanted} bytes; its external data have {known['length'][:20]}"
-        )
-    loaded = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-    loaded.data_location = onnx.TensorProto.EXTERNAL
-    for key, value in known.items():
-        loaded.external_data.add(key=key, value=value)
-    try:
-        load_external_data_for_tensor(loaded, str(folder))
-    except Exception as error:  # onnx raises its own errors, the system's, and those of broken numbers
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise CheckpointError(f"external data of {shown(tensor.name)} cannot be read: {reason}") from error
+def _external(tensor: onnx.TensorProto, folder: Path) -> bytes:
+    loaded = onnx.TensorProto()  # the file's own stays small
+    loaded.CopyFrom(tensor)
+    bring_in_(loaded, folder, CheckpointError)
     return bytes(loaded.raw_data)
 
 

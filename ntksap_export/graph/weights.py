@@ -6,7 +6,8 @@ file smaller, nothing faster.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -105,12 +106,13 @@ def open_weights(path: Path) -> Iterator[Weights]:
     yield Weights(path, _loaded(path))
 
 
-def sparsify(path: Path, target: Path) -> tuple[str, ...]:
+def sparsify(path: Path, target: Path, only: Collection[str] | None = None) -> tuple[str, ...]:
     """Write the graph with a `sparse_initializer` for each initializer that gets smaller by it; no bit changes.
 
     Args:
         path: of the graph.
-        target: of the new one; written whole or not at all, in one file: external data come into it.
+        target: of the new one, or the same; written whole or not at all, in one file: external data come into it.
+        only: names of those that may become sparse; None: any.
 
     Returns:
         Names of the initializers that became sparse. Where there are any, the user must read `SPARSE_WARNING`.
@@ -123,7 +125,8 @@ def sparsify(path: Path, target: Path) -> tuple[str, ...]:
     fixed = {item.name for item in (*proto.graph.input, *proto.graph.output)}  # these must stay dense
 
     def changed(name: str, tensor: torch.Tensor) -> onnx.SparseTensorProto | None:
-        small = name not in fixed and tensors.is_smaller_sparse(tensor)
+        asked = name not in fixed and (only is None or name in only)
+        small = asked and tensors.is_smaller_sparse(tensor)
         return tensors.to_sparse(name, tensor) if small else None
 
     sparse = _rebuild_dense(proto, path, changed)
@@ -137,7 +140,10 @@ def sparsify(path: Path, target: Path) -> tuple[str, ...]:
 
 def densify(path: Path, target: Path) -> tuple[str, ...]:
     """Write the graph with a dense initializer for each sparse one; no bit changes. Undoes `sparsify`, which see."""
-    proto, made = _densified(path)
+    proto = _loaded(path)
+    _rebuild_dense(proto, path, lambda name, tensor: None)  # noqa: ARG005
+    total = _Total(path, sum(item.ByteSize() for item in proto.graph.initializer))
+    made = _make_dense_(proto, path, total.add)
     _write(path, target, proto)
     return made
 
@@ -146,27 +152,43 @@ def load_dense(path: Path) -> Graph:
     """Read and check a graph, with a dense initializer for each sparse one.
 
     Raises:
-        ExportError, CheckpointError: as `Graph.load` and `densify`.
+        ExportError: as `Graph.load`.
+        CheckpointError: as `with_dense`.
     """
-    graph = Graph.load(path)
-    if not graph.proto.graph.sparse_initializer:
+    return with_dense(Graph.load(path), path)
+
+
+def with_dense(graph: Graph, path: Path) -> Graph:
+    """The graph with a dense initializer for each sparse one; itself where there is none.
+
+    Args:
+        graph: in memory; left untouched.
+        path: of its file, for messages.
+
+    Raises:
+        CheckpointError: a sparse initializer contradicts itself, or is out of all proportion when dense.
+    """
+    if not graph.sparse:
         return graph
-    proto, _ = _densified(path)
+    proto = copy.deepcopy(graph.proto)
+    _make_dense_(proto, path)
     return Graph(proto, tuple(item.name for item in proto.graph.initializer))
 
 
-def _densified(path: Path) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    proto = _loaded(path)
+def _make_dense_(
+    proto: onnx.ModelProto,
+    path: Path,
+    note: Callable[[onnx.TensorProto], None] = lambda item: None,  # noqa: ARG005
+) -> tuple[str, ...]:
+    """Put a dense initializer in the place of each sparse one; `note` is told of each before it is kept."""
     weights = Weights(path, proto)
-    _rebuild_dense(proto, path, lambda name, tensor: None)  # noqa: ARG005
     made = sorted(item.values.name for item in proto.graph.sparse_initializer)
-    total = _Total(path, sum(item.ByteSize() for item in proto.graph.initializer))
     for name in made:
         item = tensors.to_dense(name, weights.read(name)[0])
-        total.add(item)
+        note(item)
         proto.graph.initializer.append(item)
     proto.graph.ClearField("sparse_initializer")
-    return proto, tuple(made)
+    return tuple(made)
 
 
 def _loaded(path: Path) -> onnx.ModelProto:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from ntksap_export.data import scoring_set
 from ntksap_export.errors import ConfigError
 from ntksap_export.masks import LayerCost, Mask, Pattern, layer_costs, split_pattern
 from ntksap_export.pipeline.context import Context
+from ntksap_export.pipeline.latency import check_latency, latency_goal
 from ntksap_export.pruning import (
     SCORERS,
     Budget,
@@ -30,6 +32,7 @@ from ntksap_export.pruning import (
     resolve_layers,
     shuffled,
 )
+from ntksap_export.pruning.latency_goal import Reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +44,26 @@ class Choice:
         plan: the channels that were removed first, or None; `mask` is of the network that it leaves.
         seconds: that choosing took.
         left: layer -> why the pattern leaves it whole.
+        latency: how a latency was met, or None.
     """
 
     mask: Mask
     plan: ChannelPlan | None
     seconds: float
     left: dict[str, str]
+    latency: Reached | None = None
 
     def on_dense(self, model: nn.Module) -> Mask:
         """The mask in the coordinates of the dense `model`: removed channels are pruned weights there."""
         return self.mask if self.plan is None else lift(self.mask, self.plan.mask(model))
 
 
-def choose_mask(context: Context) -> Choice:
+def choose_mask(context: Context, latency_table: Path | None = None) -> Choice:
     """The mask of a run's method, pattern, budget and control.
+
+    Args:
+        context: of the run.
+        latency_table: where the times that a latency is met by are kept; None keeps none.
 
     Raises:
         ConfigError: a budget that cannot be met; says which bound binds.
@@ -67,18 +76,21 @@ def choose_mask(context: Context) -> Choice:
     model = context.build_dense().to(context.device)
     budget: Budget | None = budget_of(config)
     start = time.perf_counter()
-    plan = None
+    plan, goal = None, None
     if channels:
-        assert budget is not None
+        first = first_budget(config, model, context.shape, pattern)
+        if first.latency is not None:
+            goal = latency_goal(context, context.build_dense(), first, latency_table)
         plan = prune_channels(
             model,
             scorer,
             inputs,
-            first_budget(config, model, context.shape, pattern),
+            first,
             rounds=config.rounds,
             keep_dense=config.keep_dense,
             round_to=config.round_to,
             min_layer_density=config.min_layer_density,
+            latency=goal,
             progress=context.progress,
         )
         dense, model = model, plan.apply(model)
@@ -102,7 +114,8 @@ def choose_mask(context: Context) -> Choice:
         left = left_whole(model, pattern, resolve_layers(model, config.keep_dense))
     seconds = time.perf_counter() - start
     mask = mask.to("cpu")
-    return Choice(shuffled(mask, config.seed, pattern) if config.control == "shuffle" else mask, plan, seconds, left)
+    mask = shuffled(mask, config.seed, pattern) if config.control == "shuffle" else mask
+    return Choice(mask, plan, seconds, left, None if goal is None else goal.reached)
 
 
 def budget_of(config: RunConfig) -> Budget | None:
@@ -111,9 +124,9 @@ def budget_of(config: RunConfig) -> Budget | None:
     Raises:
         ConfigError: out of range.
     """
-    if config.sparsity is None and config.flops is None and config.params is None:
+    if config.sparsity is None and config.flops is None and config.params is None and config.latency is None:
         return None
-    return Budget(config.sparsity, config.flops, config.params)
+    return Budget(config.sparsity, config.flops, config.params, config.latency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +151,7 @@ def find_goals(context: Context, model: nn.Module) -> Goals:
         ConfigError: a budget that cannot be met; says which bound binds.
     """
     config, shape = context.config, context.shape
+    check_latency(config)
     channels, pattern = split_pattern(config.pattern)
     budget = budget_of(config)
     if not channels:
@@ -199,6 +213,8 @@ def targets(context: Context, model: nn.Module) -> dict[str, Any]:
 def first_budget(config: RunConfig, model: nn.Module, shape: tuple[int, ...], pattern: Pattern | None) -> Budget:
     """What the channels leave, where a pattern on single weights follows: the final budget is met by both together.
 
+    A latency is the channels' alone: beside it, they are bound by `channel_sparsity` if that is given.
+
     n:m takes its fixed share, so the channels take the rest: density / (n / m). Otherwise each of the two steps keeps
     the same share: the square root. `channel_sparsity` overrules.
 
@@ -218,7 +234,9 @@ def first_budget(config: RunConfig, model: nn.Module, shape: tuple[int, ...], pa
             raise ConfigError(
                 f"--channel-sparsity {config.channel_sparsity:g} leaves fewer weights than the budget ({density:.2%})"
             )
-        return Budget(config.channel_sparsity)
+        return Budget(config.channel_sparsity, latency=budget.latency)
+    if budget.latency is not None:
+        return Budget(latency=budget.latency)
     first = {name: _first_share(share, pattern) for name, share in (("w", density), ("f", budget.flops)) if share}
     return Budget(1 - first["w"] if "w" in first else None, first.get("f"))
 
@@ -239,7 +257,7 @@ def second_budget(
 ) -> Budget | None:
     """What is left of the budget for the weights of the slim network; None if its pattern alone meets it."""
     budget = budget_of(config)
-    if pattern is None or budget is None:
+    if pattern is None or budget is None or (config.sparsity, config.flops, config.params) == (None, None, None):
         return None
     before, after = layer_costs(dense, shape), layer_costs(slim, shape)
     weights = budget.weights(sum(cost.weights for cost in before))

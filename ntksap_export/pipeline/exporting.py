@@ -30,7 +30,6 @@ from ntksap_export.pipeline.context import Context
 from ntksap_export.pipeline.graph_input import (
     behind_input,
     graph_images,
-    normalized_images,
     preprocessing_of,
     taken_by_graph,
     with_input,
@@ -58,12 +57,13 @@ def run_export(context: Context) -> tuple[str, ...]:
     """
     config, run = context.config, context.run
     model, mask = context.trained()
-    graph, said, log = made_graph(context, model, mask)
+    told = preprocessing_of(context)
+    graph, said, log = made_graph(context, model, mask, told)
     staged = run.workspace / "model.onnx"
     for line in (*said, *pass_lines(log), *write_graph(config, graph, staged)):
         context.progress.say(f"  {line}")
-    images = graph_images(context, max(BATCHES)).numpy()
-    reference = behind_input(config, model, preprocessing_of(context))
+    images = graph_images(context, told, max(BATCHES)).numpy()
+    reference = behind_input(config, model, told)
     parity = _verified(context, reference, graph, staged, images)
     if parity.vacuous:
         context.progress.say("  warning: the model answers every image alike, so that agreement proves little")
@@ -75,12 +75,12 @@ def run_export(context: Context) -> tuple[str, ...]:
         **parity.to_json(),
         **passes_json(log),
         "input": list(said),
-        "takes": taken_by_graph(config, preprocessing_of(context)).to_json(),
+        "takes": taken_by_graph(config, told).to_json(),
         "sparse_initializers": config.sparse_initializers,
         "opset": config.opset,
     }
     write_json(run.file("parity.json"), stored)
-    smaller = run_precisions(context, reference, graph, images)
+    smaller = run_precisions(context, reference, graph, images, told)
     write_json(run.file("parity.json"), {**stored, "precisions": smaller.entries})
     if smaller.problems:
         raise RejectedError("; ".join(smaller.problems))
@@ -97,10 +97,18 @@ def pass_lines(log: Sequence[PassLog]) -> tuple[str, ...]:
     return tuple(line for entry in log for line in entry.lines())
 
 
-def made_graph(context: Context, model: nn.Module, mask: Mask | None) -> Made:
-    """The graph of a model of the run."""
+def made_graph(context: Context, model: nn.Module, mask: Mask | None, told: Preprocessing) -> Made:
+    """The graph of a model of the run.
+
+    Args:
+        context: of the run.
+        model: left untouched.
+        mask: baked in.
+        told: what is done to an image before the run's model takes it.
+    """
     classes = context.run.read_json("config.json")["classes"]
-    return graph_of(context.config, model, mask, normalized_images(context, 1), preprocessing_of(context), classes)
+    sample = torch.zeros(1, *context.shape)  # the exporter asks for shape and type alone
+    return graph_of(context.config, model, mask, sample, told, classes)
 
 
 def graph_of(
@@ -117,7 +125,7 @@ def graph_of(
         config: the settings of the export.
         model: left untouched.
         mask: baked in.
-        sample: normalized images.
+        sample: as `graph.export` takes it: only shape and type matter.
         told: what is done to an image before the model takes it; None where nobody knows.
         classes: their names, where they are known.
     """

@@ -70,26 +70,27 @@ def behind_input(config: RunConfig, model: nn.Module, told: Preprocessing) -> nn
     return Normalized(model, taken_by_graph(config, told)) if normalizes(config) else model
 
 
-def normalized_images(context: Context, count: int) -> torch.Tensor:
-    """Validation images as the model takes them: float32 (count, 3, S, S)."""
-    told = preprocessing_of(context)
-    return _read(context, count, told.mean, told.std)
+def graph_images(context: Context, told: Preprocessing, count: int) -> torch.Tensor:
+    """Validation images as the run's graph takes them: float32 (count, 3, S, S), or uint8 (count, S, S, 3).
+
+    Args:
+        context: of the run.
+        told: of the run's model, as `preprocessing_of`.
+        count: how many.
+    """
+    config = context.config
+    pixels = normalizes(config)
+    mean, std = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)) if pixels else (told.mean, told.std)
+    images = read_validation(config.data, count, context.shape[-1], mean, std, config.data_dir, config.broken_images)
+    return as_taken(config, images) if pixels else images
 
 
-def graph_images(context: Context, count: int) -> torch.Tensor:
-    """The same images as the run's graph takes them: as `normalized_images`, in [0, 1], or uint8 (count, S, S, 3)."""
-    if not normalizes(context.config):
-        return normalized_images(context, count)
-    return as_taken(context.config, _read(context, count, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
-
-
-def taken_of_normalized(context: Context, images: torch.Tensor) -> torch.Tensor:
+def taken_of_normalized(config: RunConfig, told: Preprocessing, images: torch.Tensor) -> torch.Tensor:
     """Normalized images (N, 3, S, S) as the run's graph takes them."""
-    if not normalizes(context.config):
+    if not normalizes(config):
         return images
-    told = preprocessing_of(context)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (told.mean, told.std))
-    return as_taken(context.config, (images * std + mean).clamp(0, 1))
+    return as_taken(config, (images * std + mean).clamp(0, 1))
 
 
 def as_taken(config: RunConfig, pixels: torch.Tensor) -> torch.Tensor:
@@ -97,8 +98,3 @@ def as_taken(config: RunConfig, pixels: torch.Tensor) -> torch.Tensor:
     if config.input != "uint8":
         return pixels
     return (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-
-
-def _read(context: Context, count: int, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
-    config = context.config
-    return read_validation(config.data, count, context.shape[-1], mean, std, config.data_dir, config.broken_images)

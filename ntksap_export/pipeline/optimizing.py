@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ntksap_export.config import defaults
 from ntksap_export.errors import ConfigError, ExportError
-from ntksap_export.graph import Graph, move_graph, optimize, select_passes
+from ntksap_export.graph import Graph, graph_files, move_graph, optimize, select_passes, sparsify, with_dense
 from ntksap_export.pipeline.exporting import passes_json
 from ntksap_export.progress import Progress, Silent
 from ntksap_export.runtime.same import SameCheck, compare_graphs
@@ -37,7 +37,8 @@ def optimize_file(
     """Run passes over `source` and write `target`, whole or not at all, after comparing the two on noise.
 
     Args:
-        source: an ONNX file of any maker, with its external data beside it.
+        source: an ONNX file of any maker, with its external data beside it. Passes see its sparse initializers dense;
+            `target` has them sparse again where that is still smaller.
         target: what to write; above 1 GiB with external data beside it.
         passes: as `--passes` has them; nothing is the usual list without strip_metadata.
         overwrite: `target` may be `source`.
@@ -52,22 +53,20 @@ def optimize_file(
 
     Raises:
         ConfigError: an unknown pass, or a target that cannot be one.
+        CheckpointError: a sparse initializer contradicts itself.
         ExportError: no valid graph; one that differs, or cannot be run to be compared. Nothing is written then.
         OSError: the target cannot be written.
     """
     names = select_passes(passes or _NOT_USUAL)
     _check_target(source, target, overwrite)
-    say = (progress or Silent()).say
-    before = Graph.load(source)
-    after, log = optimize(before, names)
-    for entry in log:
-        for line in entry.lines():
-            say(f"  {line}")
-    size = source.stat().st_size
+    after, sparse, told = _optimized(source, names, progress or Silent())
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".part", dir=target.parent) as beside:
         staged = Path(beside) / target.name
         after.save(staged)
+        del after  # the runtimes that compare want its memory
+        still = sparsify(staged, staged, sparse) if sparse else ()
+        size = _bytes(source)
         checks = compare_graphs(source, staged, size=image_size, atol=atol, rtol=rtol) if check else ()
         _refuse_differences(checks, names, atol, rtol)
         files = move_graph(staged, target)
@@ -76,11 +75,27 @@ def optimize_file(
         "source": str(source),
         "target": str(target),
         "files": [str(file) for file in files],
-        "bytes": [size, target.stat().st_size],
-        "nodes": [len(before.proto.graph.node), len(after.proto.graph.node)],
-        **passes_json(log),
+        "bytes": [size, _bytes(target)],
+        "sparse_initializers": [len(sparse), len(still)],
+        **told,
         "checks": [asdict(item) for item in checks],
     }
+
+
+def _optimized(source: Path, names: Sequence[str], progress: Progress) -> tuple[Graph, tuple[str, ...], dict[str, Any]]:
+    """The new graph, names of the sparse initializers that the old one had, and what was done."""
+    stored = Graph.load(source)
+    before = with_dense(stored, source)
+    after, log = optimize(before, names)
+    for entry in log:
+        for line in entry.lines():
+            progress.say(f"  {line}")
+    nodes = [len(graph.proto.graph.node) for graph in (before, after)]
+    return after, stored.sparse, {"nodes": nodes, **passes_json(log)}
+
+
+def _bytes(graph: Path) -> int:
+    return sum(file.stat().st_size for file in graph_files(graph))
 
 
 def _check_target(source: Path, target: Path, overwrite: bool) -> None:

@@ -15,6 +15,7 @@ from ntksap_export.config import RunConfig, flag_name
 from ntksap_export.masks import layer_costs
 from ntksap_export.pipeline.choose import targets
 from ntksap_export.pipeline.context import CHANNELS, Context, check_network
+from ntksap_export.pipeline.latency import LATENCY_TABLE
 from ntksap_export.pipeline.precisions import PRECISIONS
 from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
@@ -83,6 +84,7 @@ def plan(config: RunConfig, out: Path, overwrite: bool = False) -> dict[str, Any
         "files": [
             *FILES,
             *([CHANNELS] if config.pattern.startswith("channel") else []),
+            *([LATENCY_TABLE] if config.budget is not None else []),
             *(f"model.{name}.onnx" for name in PRECISIONS if getattr(config, name)),
             *(["tensorboard/"] if config.tensorboard else []),
         ],

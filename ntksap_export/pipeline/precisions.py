@@ -13,7 +13,7 @@ from torch import nn
 
 from ntksap_export.data import Loader, scoring_set
 from ntksap_export.errors import DataError, ExportError
-from ntksap_export.graph import Graph, remove_graph
+from ntksap_export.graph import Graph, Preprocessing, remove_graph
 from ntksap_export.graph.precision import named
 from ntksap_export.pipeline.context import Context
 from ntksap_export.pipeline.graph_input import taken_of_normalized
@@ -45,6 +45,7 @@ class Bench:
 
     context: Context
     graph: Graph
+    told: Preprocessing
 
     @cached_property
     def calibration(self) -> tuple[Images, ...]:
@@ -60,7 +61,10 @@ class Bench:
                 f"there are {len(images)} training images, --calibration-images asks for {config.calibration_images}; "
                 "give more data or a smaller number"
             )
-        return tuple(part.numpy() for part in torch.split(taken_of_normalized(self.context, images), self._batch))
+        return tuple(
+            part.numpy()
+            for part in torch.split(taken_of_normalized(self.context.config, self.told, images), self._batch)
+        )
 
     @cached_property
     def before(self) -> Logits:
@@ -91,7 +95,7 @@ class Bench:
     def _validation(self) -> Iterator[Images]:
         data = self.context.data()
         for images, _ in Loader(data.val, data.spec, self._batch, train=False, seed=0):
-            yield taken_of_normalized(self.context, images).numpy()
+            yield taken_of_normalized(self.context.config, self.told, images).numpy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ class Precisions:
     problems: tuple[str, ...] = ()
 
 
-def run_precisions(context: Context, model: nn.Module, graph: Graph, images: Images) -> Precisions:
+def run_precisions(context: Context, model: nn.Module, graph: Graph, images: Images, told: Preprocessing) -> Precisions:
     """Write what `--fp16` and `--int8` ask for; a graph that fails is left as rejected.PRECISION.onnx.
 
     Args:
@@ -111,6 +115,7 @@ def run_precisions(context: Context, model: nn.Module, graph: Graph, images: Ima
         model: on the CPU; what is right.
         graph: the float32 one, as it was saved.
         images: real ones to compare on, as the graph takes them.
+        told: what is done to an image before the run's model takes it.
 
     Raises:
         ExportError: a graph cannot be made.
@@ -120,7 +125,7 @@ def run_precisions(context: Context, model: nn.Module, graph: Graph, images: Ima
         for file in (f"model.{name}.onnx", f"rejected.{name}.onnx"):  # of another model.onnx
             remove_graph(context.run.file(file))
     asked = [name for name in PRECISIONS if getattr(context.config, name)]
-    bench, made = Bench(context, named(graph)), Precisions()
+    bench, made = Bench(context, named(graph), told), Precisions()
     for name in asked:
         smaller, judged, details = _MAKERS[name](bench)
         parity = verify(model, smaller, images, LIMITS[name], noise=name != "int8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeGuard
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ntksap_export.checkpoint.json_file import json_object
 from ntksap_export.errors import CheckpointError
+from ntksap_export.profiling.statistics import MIN_TURNS, median_interval
 from ntksap_export.quoting import naming, printable, shown
 
 SCHEMAS: Final = (1, 2)
@@ -59,6 +60,23 @@ class Value:
         down = math.hypot(math.log(self.point / self.low), math.log(other.high / other.point))
         up = math.hypot(math.log(self.high / self.point), math.log(other.point / other.low))
         return Value(point, point * math.exp(-down), point * math.exp(up))
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """Raw times in milliseconds, and the number of the turn that each belongs to."""
+
+    ms: npt.NDArray[np.float64]
+    turn_of: npt.NDArray[np.int64]
+
+    def spread(self, of: Callable[[npt.NDArray[np.float64]], float]) -> tuple[float, float]:
+        """The interval of a statistic over the turns as shares of its middle; (1, 1) where they are too few."""
+        found = [of(self.ms[self.turn_of == turn]) for turn in np.unique(self.turn_of)]
+        if len(found) < MIN_TURNS:
+            return 1.0, 1.0
+        low, high, _ = median_interval(found)
+        middle = float(np.median(found))
+        return min(low / middle, 1.0), max(high / middle, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +146,13 @@ def _key(row: Mapping[str, Any]) -> Key:
 
 def _values(row: Mapping[str, Any]) -> dict[str, Value]:
     latency, memory = _object(row, "latency_ms"), _object(row, "memory")
-    times = _times(row.get("times_ms"))
+    times = _times(row)
     values: dict[str, Value] = {}
     if (median := _median(row, latency, times)) is None:
         raise CheckpointError("was measured and has no median above 0")
     values["p50"] = median
     for name, share in _QUANTILES.items():
-        point = _number(latency.get(name)) or (None if times is None else float(np.quantile(times, share)))
+        point = _number(latency.get(name)) or (None if times is None else float(np.quantile(times.ms, share)))
         if name != "p50" and point is not None:
             values[name] = _like(median, point) if times is None else _interval(times, share, point)
     if (mean := _number(latency.get("mean"))) is not None:
@@ -150,8 +168,8 @@ def _values(row: Mapping[str, Any]) -> dict[str, Value]:
     return values
 
 
-def _median(row: Mapping[str, Any], latency: Mapping[str, Any], times: npt.NDArray[np.float64] | None) -> Value | None:
-    point = _number(latency.get("p50")) or (None if times is None else float(np.median(times)))
+def _median(row: Mapping[str, Any], latency: Mapping[str, Any], times: _Times | None) -> Value | None:
+    point = _number(latency.get("p50")) or (None if times is None else float(np.median(times.ms)))
     if point is None:
         return None
     told = row.get("median_ci_ms")
@@ -167,26 +185,33 @@ def _like(median: Value, point: float) -> Value:
     return Value(point, point * median.low / median.point, point * median.high / median.point)
 
 
-def _interval(times: npt.NDArray[np.float64], share: float, point: float) -> Value:
-    """Of a quantile, by order statistics: the ranks n q -+ z sqrt(n q (1 - q)), whatever the distribution."""
-    ordered, count = np.sort(times), len(times)
+def _interval(times: _Times, share: float, point: float) -> Value:
+    """Of a quantile: the wider of what single runs say, and what turns say, which share a state of the machine.
+
+    Of runs, by order statistics: the ranks n q -+ z sqrt(n q (1 - q)), whatever the distribution.
+    """
+    ordered, count = np.sort(times.ms), len(times.ms)
     reach = _Z * math.sqrt(count * share * (1 - share))
-    low = ordered[max(0, math.floor(count * share - reach))]
-    high = ordered[min(count - 1, math.ceil(count * share + reach))]
-    return Value(point, min(float(low), point), max(float(high), point))
+    low = float(ordered[max(0, math.floor(count * share - reach))])
+    high = float(ordered[min(count - 1, math.ceil(count * share + reach))])
+    down, up = times.spread(lambda part: float(np.quantile(part, share)))
+    return Value(point, min(low, point * down), max(high, point * up))
 
 
-def _of_mean(times: npt.NDArray[np.float64], mean: float) -> Value:
-    reach = _Z * float(times.std()) / math.sqrt(len(times))
-    return Value(mean, max(mean - reach, float(times.min())), mean + reach)
+def _of_mean(times: _Times, mean: float) -> Value:
+    reach = _Z * float(times.ms.std()) / math.sqrt(len(times.ms))
+    down, up = times.spread(lambda part: float(part.mean()))
+    return Value(mean, min(max(mean - reach, float(times.ms.min())), mean * down), max(mean + reach, mean * up))
 
 
-def _times(told: Any) -> npt.NDArray[np.float64] | None:
+def _times(row: Mapping[str, Any]) -> _Times | None:
+    told, turns = row.get("times_ms"), row.get("slice_of")
     if not isinstance(told, list) or len(told) < 2:
         return None
     if not all(_number(value) is not None for value in told):
         raise CheckpointError("has times that are no numbers above 0")
-    return np.asarray(told, dtype=np.float64)
+    known = isinstance(turns, list) and len(turns) == len(told) and all(turn == 0 or _is_count(turn) for turn in turns)
+    return _Times(np.asarray(told, np.float64), np.asarray(turns if known else [0] * len(told), np.int64))
 
 
 def _object(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -14,7 +14,8 @@ from ntksap_export.pipeline.context import Context
 from ntksap_export.pipeline.target import Asked, Target, side_by_side
 from ntksap_export.pipeline.targets import open_run, open_targets, run_files
 from ntksap_export.profiling.environment import environment
-from ntksap_export.profiling.profile import Variant, profile
+from ntksap_export.profiling.layers import per_layer
+from ntksap_export.profiling.profile import profile
 from ntksap_export.profiling.settings import Settings
 from ntksap_export.progress import Progress
 from ntksap_export.runtime import backends
@@ -28,7 +29,8 @@ def run_profile(context: Context) -> tuple[str, ...]:
     run.workspace.mkdir(parents=True, exist_ok=True)
     target = open_run(context, Asked(settings.precisions, {}, run.workspace))
     cells = _measured([target], settings, context.progress)
-    write_json(run.file("profile.json"), profile_json(cells, run_files(run.path), settings, context.command))
+    parts = _node_times([target], settings, context.progress)
+    write_json(run.file("profile.json"), profile_json(cells, run_files(run.path), settings, context.command) | parts)
     return ("profile.json",)
 
 
@@ -68,7 +70,8 @@ def profile_targets(
             given = {"profile_backend": ("onnxruntime",), **given}  # graphs alone
         config = make_config({"model": "targets", **given})
         cells = _measured(opened, Settings.of(config), progress)
-    result = profile_json(cells, _all_files(opened), Settings.of(config), command)
+        parts = _node_times(opened, Settings.of(config), progress)
+    result = profile_json(cells, _all_files(opened), Settings.of(config), command) | parts
     if out is not None:
         write_json(out, result)
     return result
@@ -117,16 +120,21 @@ def without_raw_times(result: Mapping[str, Any]) -> dict[str, Any]:
 def _measured(targets: Sequence[Target], settings: Settings, progress: Progress | None) -> list[dict[str, Any]]:
     variants, baseline = side_by_side(targets)
     cells = profile(variants, settings, baseline=baseline, progress=progress) if variants else []
-    return [*cells, *_missing(targets, variants, settings)]
+    return [*cells, *_missing(targets, settings)]
 
 
-def _missing(targets: Sequence[Target], variants: Sequence[Variant], settings: Settings) -> list[dict[str, Any]]:
+def _node_times(targets: Sequence[Target], settings: Settings, progress: Progress | None) -> dict[str, Any]:
+    """`machine` and `layers` of profile.json where they are asked for."""
+    variants, _ = side_by_side(targets)
+    return per_layer(variants, settings, progress) if settings.per_layer and variants else {}
+
+
+def _missing(targets: Sequence[Target], settings: Settings) -> list[dict[str, Any]]:
     """Rows for precisions that were asked for and are not there: they are files, which graphs' backends would take."""
     able = [name for name in settings.backends if not backends.takes_model(name)] or [settings.backends[0]]
-    alone = variants[0].name if variants and len(targets) == 1 else "sparse"
     return [
         {
-            "variant": alone if len(targets) == 1 else target.name,
+            "variant": target.name if len(targets) > 1 else "sparse" if target.twin else "dense",
             "backend": backend,
             "device": settings.devices[0],
             "precision": precision,

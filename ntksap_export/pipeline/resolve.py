@@ -70,9 +70,11 @@ def resolve(config: RunConfig) -> tuple[RunConfig, Peek]:
         per_batch = config.score_batch_size or defaults["score_batch_size"]
         defaults["score_batches"] = -(-_IMAGES_PER_CLASS * classes // per_batch)
     split_pattern(config.pattern)  # an unknown one is refused here
-    if not config.own_budget and config.flops is None and config.params is None:
+    if not config.own_budget and config.flops is None and config.params is None and config.budget is None:
         defaults["sparsity"] = DEFAULT_SPARSITY
     missing = {key: value for key, value in defaults.items() if getattr(config, key) is None}
+    if config.latency is not None:
+        missing["budget"] = str(config.latency.with_threads(default_threads()[0]))
     return config.with_values(**missing), look
 
 

@@ -10,6 +10,7 @@ from ntksap_export.masks import format_channels, format_health, format_table, la
 from ntksap_export.pipeline.choose import choose_mask
 from ntksap_export.pipeline.context import CHANNELS, Context, config_json
 from ntksap_export.pipeline.exporting import run_export
+from ntksap_export.pipeline.latency import LATENCY_TABLE, latency_entry
 from ntksap_export.pipeline.profiling import run_profile
 from ntksap_export.pipeline.reporting import run_report
 from ntksap_export.pipeline.training import run_train
@@ -19,7 +20,8 @@ def run_prune(context: Context) -> tuple[str, ...]:
     """Choose the mask at initialization; writes config.json, mask.safetensors and mask.json."""
     config, run = context.config, context.run
     write_json(run.file("config.json"), config_json(context, None))
-    choice = choose_mask(context)
+    table_file = run.file(LATENCY_TABLE)
+    choice = choose_mask(context, table_file)
     dense = context.build_dense()
     whole = choice.on_dense(dense)
     table, health = mask_table(whole, layer_costs(dense, context.shape)), mask_health(choice.mask)
@@ -33,6 +35,10 @@ def run_prune(context: Context) -> tuple[str, ...]:
         write_json(run.file(CHANNELS), choice.plan.to_json())
     else:
         run.file(CHANNELS).unlink(missing_ok=True)  # of a run that was overwritten
+    if choice.latency is not None:
+        context.progress.say(f"latency: {choice.latency}")
+    else:
+        table_file.unlink(missing_ok=True)
     save_mask(run.file("mask.safetensors"), choice.mask, context.provenance().to_json())
     write_json(
         run.file("mask.json"),
@@ -47,13 +53,18 @@ def run_prune(context: Context) -> tuple[str, ...]:
             "seconds": round(choice.seconds, 3),
             "left_whole": choice.left,
             "channels": None if choice.plan is None else choice.plan.summary(),
+            **latency_entry(choice.latency, config.latency),
             "digest": choice.mask.digest(),
             "table": asdict(table),
             "health": asdict(health),
             "provenance": context.provenance().to_json(),
         },
     )
-    return ("mask.safetensors", "mask.json", *(() if choice.plan is None else (CHANNELS,)))
+    return (
+        *("mask.safetensors", "mask.json"),
+        *(() if choice.plan is None else (CHANNELS,)),
+        *(() if choice.latency is None else (LATENCY_TABLE,)),
+    )
 
 
 RUNNERS = {

@@ -13,14 +13,16 @@ from ntksap_export import networks
 from ntksap_export.config import RunConfig, make_config
 from ntksap_export.errors import ConfigError, RunDirectoryError
 from ntksap_export.graph import Graph, files_of, graph_files, is_graph, load_dense, weight_sparsity
+from ntksap_export.graph.image_input import Shape, image_input
 from ntksap_export.graph.precision import precision_of
 from ntksap_export.pipeline.context import CHANNELS, Context
 from ntksap_export.pipeline.export_any import Subject, named_subject, read_subject, subject_graph
 from ntksap_export.pipeline.exporting import made_graph
+from ntksap_export.pipeline.graph_input import preprocessing_of
 from ntksap_export.pipeline.precisions import PRECISIONS
 from ntksap_export.pipeline.run_dir import RunDir
 from ntksap_export.pipeline.target import Asked, Target
-from ntksap_export.pipeline.twins import Shape, input_shape, is_pruned, lowered, twin_of
+from ntksap_export.pipeline.twins import is_pruned, lowered, twin_of
 from ntksap_export.profiling.profile import Variant
 from ntksap_export.progress import Silent
 
@@ -60,7 +62,7 @@ def open_run(context: Context, asked: Asked) -> Target:
         graph,
         context.mask(),
         context.channel_plan() is not None,
-        lambda: made_graph(context, context.architecture().eval(), None)[0],
+        lambda: made_graph(context, context.architecture().eval(), None, preprocessing_of(context)).graph,
     )
     return Target(
         run.path.absolute().name,
@@ -121,12 +123,12 @@ def _run(target: str, asked: Asked) -> Target:
 def _graph(target: str, asked: Asked) -> Target:
     path = Path(target)
     graph = load_dense(path)
-    shape = input_shape(graph, asked.settings.get("image_size"))
+    shape = image_input(graph).shape(asked.settings.get("image_size"))
     precision = precision_of(graph)
     sparse = is_pruned(graph, weight_sparsity(graph))
     own = Variant("sparse" if sparse else "dense", path, None, None, shape, precision=precision)
     lower, missing = _lower(graph, own, asked) if precision == "fp32" else ((), {})
-    if asked.precisions is not None and not asked.wants(precision):
+    if precision != "fp32" and asked.precisions is not None and not asked.wants(precision):
         missing = dict.fromkeys(asked.precisions, f"{path.name} is a graph in {precision}")
     twin = twin_of(graph, None, False, lambda: graph) if sparse else graph
     return Target(

@@ -41,6 +41,7 @@ class Bench:
         self._cpu: dict[str, float] = {}
         self._joules: float | None = None
         self._timed_images, self._timed_s = 0, 0.0
+        self._clocks: list[float] = []
         self._throttled = counters.throttle_counts(cpus)
 
     def warm_up(self) -> Warmup:
@@ -66,6 +67,8 @@ class Bench:
         self._cpu = counters.added(self._cpu, before, counters.cpu_seconds(self._cpus))
         self._timed_images += len(times) * self._batch
         self._timed_s += wall
+        if (clock := counters.clock_mhz(self._cpus)) is not None:
+            self._clocks.append(clock)
         if self._cuda:
             self._readings.append(gpu.reading(self._uuid))
         return {"times_ms": times, "wall_s": wall, **self._counted()}
@@ -88,6 +91,7 @@ class Bench:
     def _counted(self) -> dict[str, Any]:
         return {
             "cpu": self._cpu,
+            "clock_mhz": [min(self._clocks), max(self._clocks)] if self._clocks else None,
             "throttled": counters.events_between(self._throttled, counters.throttle_counts(self._cpus)),
             "energy": counters.energy_json(self._joules, self._timed_images, self._timed_s),
         }

@@ -41,6 +41,13 @@ def cpu_seconds(cpus: Iterable[int]) -> dict[str, float]:
     }
 
 
+def clock_mhz(cpus: Iterable[int]) -> float | None:
+    """The lowest clock of the cores now; None where it is not told (most virtual machines)."""
+    found = [_number(_CPUS / f"cpu{cpu}" / "cpufreq" / "scaling_cur_freq") for cpu in cpus]
+    known = [value for value in found if value is not None]
+    return min(known) / 1000 if known else None
+
+
 def throttle_counts(cpus: Iterable[int]) -> dict[str, int | None]:
     """How often the cores were slowed down by heat, and this container by its quota; None where it is not told."""
     heat = [_number(_CPUS / f"cpu{cpu}" / "thermal_throttle" / "core_throttle_count") for cpu in cpus]

@@ -15,13 +15,24 @@ _PACKAGES = ("ntksap-export", "torch", "onnx", "onnxruntime", "openvino", "numpy
 
 
 def environment() -> dict[str, Any]:
-    """CPU, cores, instruction sets, governor, load, memory, GPU, system and versions. No host name, no path."""
+    """CPU, cores, caches, instruction sets, governor, load, memory, GPU, system and versions. No host name, no path.
+
+    `cores` are the CPUs that this process may use; `smt` tells whether two of them may share a core. What this machine
+    does not tell is None or missing.
+    """
     info = _cpu_info()
+    siblings = _read("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list")
     return {
         "cpu": info.get("model name", platform.processor() or platform.machine()),
         "isa": [name for name in _ISA if name in info.get("flags", "").split()],
         "cores": len(os.sched_getaffinity(0)),
-        "governor": _governor(),
+        "physical_cores": psutil.cpu_count(logical=False),
+        "logical_cpus": psutil.cpu_count(),
+        "smt": None if siblings is None else not siblings.isdigit(),
+        "numa_nodes": len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))) or None,
+        "caches_bytes": _caches(),
+        "virtual_machine": "hypervisor" in info.get("flags", "").split() if info else None,
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "load_average": round(os.getloadavg()[0], 2),
         "ram_bytes": psutil.virtual_memory().total,
         "gpu": _gpu(),
@@ -43,9 +54,19 @@ def _cpu_info() -> dict[str, str]:
     return info
 
 
-def _governor() -> str | None:
+def _caches() -> dict[str, int]:
+    """Bytes of each cache that the first CPU uses, its own or shared: L1d, L1i, L2, L3."""
+    found = {}
+    for place in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        level, kind, size = (_read(str(place / name)) for name in ("level", "type", "size"))
+        if level and kind and size and size.endswith("K"):
+            found[f"L{level}{ {'Data': 'd', 'Instruction': 'i'}.get(kind, '') }"] = 1024 * int(size[:-1])
+    return found
+
+
+def _read(path: str) -> str | None:
     try:
-        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip()
+        return Path(path).read_text().strip()
     except OSError:
         return None
 

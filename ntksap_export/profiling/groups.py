@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import psutil
@@ -10,12 +11,18 @@ import psutil
 from ntksap_export.profiling.cells import Cell
 
 MOST: Final = 32
+_CGROUP: Final = Path("/sys/fs/cgroup")
 _SHARE: Final = 0.8  # of the free memory
 
 
 def free_bytes() -> int:
-    """What processes may still take on this machine."""
-    return int(psutil.virtual_memory().available)
+    """What processes may still take on this machine, and in this container where it has a limit."""
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit, used = ((_CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
+    except OSError:
+        return free
+    return min(free, max(0, int(limit) - int(used))) if limit.isdigit() else free
 
 
 def baseline_of(cell: Cell, cells: Sequence[Cell], baseline: str) -> Cell | None:
@@ -39,13 +46,15 @@ def side_by_side(cells: Sequence[Cell], baseline: str, free: float) -> list[list
     groups: list[list[Cell]] = []
     current: list[Cell] = []
     for cell in cells:
-        reference = baseline_of(cell, cells, baseline)
-        together = [each for each in (reference, cell) if each is not None and each not in current]
-        if current and not _fits([*current, *together], free):
+        if any(cell in group for group in (*groups, current)):
+            continue  # as the baseline of another
+        needed = [cell]
+        while (reference := baseline_of(needed[0], cells, baseline)) is not None:
+            needed.insert(0, reference)
+        if current and not _fits([*current, *(each for each in needed if each not in current)], free):
             groups.append(current)
-            current = [each for each in (reference, cell) if each is not None]
-        else:
-            current = [*current, *together]
+            current = []
+        current = [*current, *(each for each in needed if each not in current)]
     return [*groups, current] if current else groups
 
 

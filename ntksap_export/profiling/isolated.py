@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Literal, Self
 
-import psutil
-
 from ntksap_export.errors import UnavailableError
+from ntksap_export.profiling.groups import free_bytes
 
 Kind = Literal["fallback", "memory", "other"]
 WAITS = "SIGSTOP"  # recorded beside every measurement: how a process waits for its turn
@@ -45,7 +44,7 @@ class IsolatedCell:
     def __init__(self, spec: Mapping[str, Any]) -> None:
         threads = str(spec["threads"])
         self._batch = spec["batch"]
-        self._free = psutil.virtual_memory().available
+        self._free = free_bytes()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         self._process = subprocess.Popen(
             [sys.executable, "-m", "ntksap_export.profiling.worker"],
@@ -57,7 +56,7 @@ class IsolatedCell:
         )
         try:
             self.ready: dict[str, Any] = self._asked(spec)["ready"]
-        except CellError:
+        except BaseException:  # an interrupt too: nobody else knows the process yet
             self.close()
             raise
 

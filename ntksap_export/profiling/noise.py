@@ -10,12 +10,17 @@ import numpy as np
 
 SPREAD = 0.1  # IQR / median above this is noise
 DRIFT = 0.05  # of the median, from the first turn to the last
+CLOCK = 0.1  # of the highest clock
 OTHERS = 0.05  # share of the CPU time of the measuring cores
 _SURE = 2.0  # standard deviations of Kendall's count
 
 
 def noise_facts(
-    latency: Mapping[str, float], medians: Sequence[float], cpu: Mapping[str, float], events: Mapping[str, int | None]
+    latency: Mapping[str, float],
+    medians: Sequence[float],
+    cpu: Mapping[str, float],
+    events: Mapping[str, int | None],
+    clock_mhz: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """The numbers that the verdict rests on; None where this machine does not tell.
 
@@ -24,6 +29,7 @@ def noise_facts(
         medians: of the turns, in their order.
         cpu: seconds on the cores of this cell during its turns: `total`, `own`, `busy`, `steal`; empty if not known.
         events: how often each kind of throttling happened meanwhile.
+        clock_mhz: the lowest and the highest clock that was seen after a turn.
     """
     known = [count for count in events.values() if count is not None]
     total = cpu.get("total", 0.0)
@@ -33,6 +39,7 @@ def noise_facts(
         "drift": drift(medians),
         "throttled": sum(known) > 0 if known else None,
         "throttle_events": dict(events),
+        "clock_mhz": None if clock_mhz is None else list(clock_mhz),
         "other_load": None if other is None else min(1.0, other),
         "steal": cpu["steal"] / total if total else None,
     }
@@ -49,6 +56,8 @@ def verdict(facts: Mapping[str, Any], runs: int, percentiles: Sequence[float] = 
     if facts.get("throttled"):
         kinds = [name.replace("_", " ") for name, count in facts["throttle_events"].items() if count]
         problems.append(f"the CPU was throttled ({', '.join(kinds)})")
+    if (clock := facts.get("clock_mhz")) and clock[0] < (1 - CLOCK) * clock[1]:
+        problems.append(f"the clock was between {clock[0] / 1000:.1f} and {clock[1] / 1000:.1f} GHz")
     for name, words in (("other_load", "other processes"), ("steal", "other guests of the host")):
         if (facts.get(name) or 0) > OTHERS:
             problems.append(f"{words} took {facts[name]:.0%} of these cores")

@@ -43,7 +43,7 @@ def open_session(spec: dict[str, Any]) -> tuple[Session, Shape]:
     where = (spec["device"], spec["threads"])
     asked = {"precision": spec.get("precision", "fp32"), "streams": spec.get("streams", 1)}
     if backends.takes_model(spec["backend"]):
-        return backends.open_model(spec["backend"], _model(spec), *where, **asked), tuple(spec["shape"])
+        return backends.open_model(spec["backend"], build_model(spec), *where, **asked), tuple(spec["shape"])
     session = backends.open_graph(spec["backend"], Path(spec["graph"]), *where, **asked)
     return session, tuple(spec["shape"]) if spec.get("shape") else session.input_shape
 
@@ -72,7 +72,8 @@ def pin(threads: int, streams: int = 1) -> list[int]:
     return chosen
 
 
-def _model(spec: dict[str, Any]) -> nn.Module:
+def build_model(spec: dict[str, Any]) -> nn.Module:
+    """The torch model of a cell."""
     from ntksap_export import networks
     from ntksap_export.checkpoint import SparseCheckpoint
 

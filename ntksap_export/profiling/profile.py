@@ -14,7 +14,7 @@ from ntksap_export.profiling.rows import measured, ratio, skipped, with_facts
 from ntksap_export.profiling.server import under_load
 from ntksap_export.profiling.settings import Settings
 from ntksap_export.profiling.turns import Turns, take_turns
-from ntksap_export.progress import Progress, Silent
+from ntksap_export.progress import Progress, Silent, Task
 
 __all__ = ["Variant", "profile"]
 
@@ -49,7 +49,7 @@ def profile(
     with (progress or Silent()).task("profile", len(cells)) as task:
         for load, own in _by_load(cells).items():
             for group in _groups(own, reference):
-                found = _measure(group, own, reference, settings)
+                found = _measure(group, own, reference, settings, task)
                 task.advance(len(found.keys() - rows.keys()), note=_note(load))
                 rows = {**found, **rows}  # a baseline that is in several groups has the row of the first
             missing = [cell for cell in own if cell.reason is not None]
@@ -79,13 +79,14 @@ def _groups(cells: Sequence[Cell], baseline: str) -> list[list[Cell]]:
 
 
 def _measure(
-    group: Sequence[Cell], cells: Sequence[Cell], baseline: str, settings: Settings
+    group: Sequence[Cell], cells: Sequence[Cell], baseline: str, settings: Settings, task: Task
 ) -> dict[tuple[int, ...], dict[str, Any]]:
     """The rows of cells that stand side by side."""
     rows: dict[tuple[int, ...], dict[str, Any]] = {}
     with ExitStack() as stack:
         running: list[_Running] = []
         for cell in group:
+            task.advance(0, f"{_note(cell.load)}: {cell.variant.name} in {cell.backend} warms up")
             try:
                 _check_fits(cell)
                 process = stack.enter_context(IsolatedCell(cell.spec(settings)))
@@ -94,12 +95,19 @@ def _measure(
             else:
                 running.append(_Running(cell, process, Turns(process)))
         pairs = _partners(running, cells, baseline)
-        take_turns([each.turns for each in running], settings)
+        for each in running:
+            each.process.ready["options"]["side_by_side"] = len(running)
+
+        def tell(turn: int, left: int) -> None:
+            task.advance(0, f"{_note(group[0].load)}: turn {turn}, {left} of {len(running)} go on")
+
+        take_turns([each.turns for each in running], settings, tell)
         for each in running:
             rows[each.cell.rank] = _row(each, settings)
         for each in running:
-            if (other := pairs.get(each.cell.rank)) is not None:
-                rows[each.cell.rank] |= ratio(each.turns, other.turns, other.cell, rows[other.cell.rank])
+            other = pairs.get(each.cell.rank)
+            if other is not None and {"measured"} == {rows[one.cell.rank]["status"] for one in (each, other)}:
+                rows[each.cell.rank] |= ratio(each.turns, other.turns, other.cell)
     return rows
 
 

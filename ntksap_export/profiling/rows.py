@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ntksap_export.errors import NtksapError
@@ -43,7 +44,9 @@ def measured(
     medians = [turns.medians[turn] for turn in sorted(turns.medians)]
     low, high, level = median_interval(medians)
     middle = summary["latency_ms"]["p50"]
-    facts = noise_facts(summary["latency_ms"], medians, turns.extra.get("cpu", {}), turns.extra.get("throttled", {}))
+    told = turns.extra
+    cpu, events = told.get("cpu", {}), told.get("throttled", {})
+    facts = noise_facts(summary["latency_ms"], medians, cpu, events, told.get("clock_mhz"))
     return {
         **head,
         "status": "measured",
@@ -56,22 +59,25 @@ def measured(
         **ready,
         "options": {**ready["options"], "between_turns": WAITS},
         **{key: last[key] for key in ("memory", "gpu") if key in last},
-        "energy": turns.extra.get("energy", {"skipped": "not measured"}),
+        "energy": told.get("energy", {"skipped": "not measured"}),
         "times_ms": [round(value, 5) for value in turns.times_ms],
         "slice_of": list(turns.turn_of),
     }
 
 
-def ratio(turns: Turns, other: Turns, baseline: Cell, row: Mapping[str, Any]) -> dict[str, Any]:
-    """`ratio` of the medians to those of the baseline, turn by turn; empty where one of them failed."""
-    if turns.failed is not None or row["status"] != "measured":
-        return {}
+def ratio(turns: Turns, other: Turns, baseline: Cell) -> dict[str, Any]:
+    """`ratio` of the medians to those of the baseline; empty where they have no turn in common.
+
+    The value is that of the two p50, of all runs; the interval is that of the turns in pairs, and reaches to the value
+    where that lies outside (runs so uneven that their median is not the turns').
+    """
     found = ratio_interval(turns.medians, other.medians)
     if found is None:
         return {}
-    value, low, high = found
+    _, low, high = found
+    value = median(turns.times_ms) / median(other.times_ms)
     names = {"baseline": baseline.variant.name, "precision": baseline.precision}
-    return {"ratio": {**names, "value": value, "low": low, "high": high}}
+    return {"ratio": {**names, "value": value, "low": min(low, value), "high": max(high, value)}}
 
 
 def with_facts(row: dict[str, Any], variant: Variant, backend: str, settings: Settings) -> dict[str, Any]:

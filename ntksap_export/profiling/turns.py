@@ -19,6 +19,9 @@ from ntksap_export.profiling.statistics import MIN_TURNS, half_width
 MAX_TIMES = 50_000  # of one cell: more raw times say no more
 
 
+_ALL = 1 - 1e-9  # of a time that was given in parts
+
+
 class Runner(Protocol):
     """What takes turns."""
 
@@ -68,9 +71,9 @@ class Turns:
         """Whether it has run long enough: the median's interval is narrow, or the time is used up."""
         if self.failed is not None:
             return True
-        if len(self.medians) < MIN_TURNS or self.wall_s < settings.min_time_s:
+        if len(self.medians) < MIN_TURNS or self.wall_s < settings.min_time_s * _ALL:
             return False
-        if self.wall_s >= settings.max_time_s or len(self.times_ms) >= MAX_TIMES:
+        if self.wall_s >= settings.max_time_s * _ALL or len(self.times_ms) >= MAX_TIMES:
             return True
         return half_width(list(self.medians.values())) <= settings.target_ci
 

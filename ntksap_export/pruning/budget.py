@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ntksap_export.errors import ConfigError
+from ntksap_export.latency_budget import LatencyBudget
 from ntksap_export.ranges import check_sparsity
 
 
@@ -17,6 +18,7 @@ class Budget:
         sparsity: removed / total prunable weights, in [0, 1).
         flops: nonzero MACs / dense MACs of the prunable layers, in (0, 1]; biases and norms cost nothing here.
         params: weights that stay, at least 1; another way to say `sparsity`.
+        latency: milliseconds of a call, and under what; of channels alone, and met by measuring (`latency_goal`).
 
     Raises:
         ConfigError: a value out of range, both `sparsity` and `params`, or nothing at all.
@@ -25,9 +27,10 @@ class Budget:
     sparsity: float | None = None
     flops: float | None = None
     params: int | None = None
+    latency: LatencyBudget | None = None
 
     def __post_init__(self) -> None:
-        if self.sparsity is None and self.flops is None and self.params is None:
+        if self.sparsity is None and self.flops is None and self.params is None and self.latency is None:
             raise ConfigError("a budget needs --sparsity, --params or --flops")
         if self.sparsity is not None and self.params is not None:
             raise ConfigError("give --sparsity or --params, not both: each sets the number of weights that stay")

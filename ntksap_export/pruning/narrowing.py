@@ -8,43 +8,37 @@ weights (so that the quotient is a mean score), their MACs under one of FLOPs (a
 under both the sum of the two as shares of what has still to go. Plain sums would take the narrow groups first, whatever
 they are worth. What a step saves depends on the widths around it, kept_out * kept_in * kernel: costs and sums are
 brought up to date after each step.
+
+A third cost is time, out of a table of what each layer takes at each width (`latency`). Under such a bound a step is as
+long as it must be to save any: where a runtime computes channels by sixteen, the first eight give nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from ntksap_export.pruning.channel_lines import Indices, lines_of
 from ntksap_export.pruning.channel_units import ChannelGroup
 
-Indices = npt.NDArray[np.int64]
-Bounds = tuple[int | None, int | None]  # weights and MACs to keep at most
-
-
-@dataclass(frozen=True, slots=True)
-class _Lines:
-    """The rows (axis 0) or columns (axis 1) of one weight that belong to a group; `units[i]` owns `indices[i]`."""
-
-    name: str
-    axis: int
-    indices: Indices
-    units: Indices
+Bounds = tuple[int | None, int | None, float | None]  # weights, MACs and milliseconds to keep at most
+Costs = tuple[int, int, float]  # the same
+_LEAST_MS = 1e-9  # less is a rounding of sums
+Price = Callable[[str, int, int], float]  # a weight's name, outputs and inputs kept -> milliseconds
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """Units that go or come back together: the sum of their weights' scores, the weights and the MACs."""
+    """Units that go or come back together: the sum of their weights' scores, and what they cost."""
 
     units: Indices
     score: float
-    weights: int
-    macs: int
+    costs: Costs
 
 
 class Narrowing:
@@ -67,8 +61,10 @@ class Narrowing:
         self._widths = widths
         self._kernels = {name: math.prod(shape[2:]) for name, shape in shapes.items()}
         self._positions = {name: positions.get(name, 0) for name in shapes}
-        self._counts = {name: [shape[0], shape[1]] for name, shape in shapes.items()}
-        self._lines = [_lines_of(group, shapes) for group in groups]
+        self._whole = {name: (shape[0], shape[1]) for name, shape in shapes.items()}
+        self._counts = {name: list(count) for name, count in self._whole.items()}
+        self._price: Price | None = None
+        self._lines = [lines_of(group, shapes) for group in groups]
         self._alive = [np.ones(group.units, dtype=bool) for group in groups]
         self._lost: list[list[int]] = [[] for _ in groups]  # in this round; they may come back within it
         self._scores: dict[str, Any] = {}
@@ -88,27 +84,53 @@ class Narrowing:
     @property
     def weights(self) -> int:
         """Prunable weights that stay."""
-        return sum(self._weights_of(name, counts) for name, counts in self._counts.items())
+        return self._costs(self._counts)[0]
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one image that stay, in layers whose positions are known."""
-        return sum(self._positions[name] * self._weights_of(name, counts) for name, counts in self._counts.items())
+        return self._costs(self._counts)[1]
+
+    @property
+    def ms(self) -> float:
+        """Milliseconds of the layers that are left, by `price`."""
+        return self._costs(self._counts)[2]
+
+    def set_price(self, price: Price) -> None:
+        """Have layers take time: 0 or more, and no more at a smaller width. Without it none takes any."""
+        self._price = price
+        self._steps.clear()
 
     def least(self) -> tuple[int, int]:
         """Weights and MACs when every group is as narrow as it may be; nothing is changed."""
-        counts = {name: list(count) for name, count in self._counts.items()}
-        for index, widths in enumerate(self._widths):
-            goes = np.flatnonzero(self._alive[index])[: int(self._alive[index].sum()) - widths[0]]
-            for line in self._lines[index]:
-                counts[line.name][line.axis] -= int(np.isin(line.units, goes).sum())
-        weights = {name: self._weights_of(name, count) for name, count in counts.items()}
-        return sum(weights.values()), sum(self._positions[name] * weights[name] for name in weights)
+        return self._costs(self.counts_at(self.at_share(0.0)))[:2]
+
+    def at_share(self, share: float) -> list[list[int]]:
+        """Units of a network whose groups each have the least width of `share` of their units or more: some of them."""
+        return [list(range(next(w for w in widths if w >= share * widths[-1] - 1e-9))) for widths in self._widths]
+
+    def counts_at(self, kept: Sequence[Sequence[int]]) -> dict[str, tuple[int, int]]:
+        """Outputs and inputs of each weight when only the units `kept` of each group stay; nothing is changed."""
+        counts = {name: list(count) for name, count in self._whole.items()}
+        for lines, units in zip(self._lines, kept, strict=True):
+            for line in lines:
+                counts[line.name][line.axis] -= int((~np.isin(line.units, units)).sum())
+        return {name: (out, into) for name, (out, into) in counts.items()}
+
+    def ms_at(self, kept: Sequence[Sequence[int]]) -> float:
+        """`ms` of a network with other units; nothing is changed."""
+        return self._costs(self.counts_at(kept))[2]
 
     def restore(self) -> None:
         """Bring every unit back, for scorers that choose anew in each round."""
         for index, alive in enumerate(self._alive):
             self._resize(index, np.flatnonzero(~alive), 1)
+
+    def undo_round(self) -> None:
+        """Bring back what went in this round."""
+        for index, lost in enumerate(self._lost):
+            self._resize(index, np.array(lost, dtype=np.int64), 1)
+        self._lost = [[] for _ in self._lines]
 
     def begin_round(self, scores: Mapping[str, torch.Tensor]) -> None:
         """Take new scores, of all weights by parameter name, finite; what went before this stays away."""
@@ -134,7 +156,7 @@ class Narrowing:
         one with the least sum of scores is taken (Csirik et al. 1991, for the knapsack that is to be covered).
 
         Args:
-            bounds: weights and MACs to keep at most, None where there is no bound; not below what `least` says.
+            bounds: weights, MACs and time to keep at most, None where there is no bound; not below what is possible.
             final: those of the last round.
         """
         start = self._excess(bounds)
@@ -166,11 +188,11 @@ class Narrowing:
     def _take_back(self, bounds: Bounds) -> None:
         prices = tuple(1 / bound if bound else 0.0 for bound in bounds)
         while True:
-            weights, macs = self._excess(bounds)
+            excess = self._excess(bounds)
             fitting = [
                 (index, step)
                 for index, step in enumerate(map(self._next_gain, range(len(self._lines))))
-                if step is not None and step.weights + weights <= 0 and step.macs + macs <= 0
+                if step is not None and all(cost + over <= 0 for cost, over in zip(step.costs, excess, strict=True))
             ]
             if not fitting:
                 return
@@ -185,22 +207,24 @@ class Narrowing:
         self._lost[index] = [unit for unit in self._lost[index] if unit not in back]
         self._resize(index, step.units, 1)
 
-    def _excess(self, bounds: Bounds) -> tuple[float, float]:
-        weights, macs = bounds
-        return (
-            -math.inf if weights is None else self.weights - weights,
-            -math.inf if macs is None else self.macs - macs,
-        )
+    def _excess(self, bounds: Bounds) -> tuple[float, ...]:
+        costs = self._costs(self._counts)
+        return tuple(-math.inf if most is None else cost - most for cost, most in zip(costs, bounds, strict=True))
 
     def _next_loss(self, index: int) -> _Step | None:
         if index not in self._steps:
             alive = np.flatnonzero(self._alive[index])
-            smaller = [width for width in self._widths[index] if width < len(alive)]
+            smaller = [width for width in reversed(self._widths[index]) if width < len(alive)]
             self._steps[index] = None
             if smaller:
                 scores = self._unit_scores(index)
-                order = alive[np.argsort(scores[alive], kind="stable")][: len(alive) - smaller[-1]]
-                self._steps[index] = self._step(index, order, scores, -1)
+                order = alive[np.argsort(scores[alive], kind="stable")]
+                steps = (self._step(index, order[: len(alive) - width], scores, -1) for width in smaller)
+                first = next(steps)
+                free = self._price is not None and first.costs[2] < _LEAST_MS
+                self._steps[index] = (
+                    next((step for step in steps if step.costs[2] >= _LEAST_MS), first) if free else first
+                )
         return self._steps[index]
 
     def _next_gain(self, index: int) -> _Step | None:
@@ -216,12 +240,10 @@ class Narrowing:
         for line in self._lines[index]:
             counts = changed.setdefault(line.name, list(self._counts[line.name]))
             counts[line.axis] += sign * int(np.isin(line.units, units).sum())
-        saved = {
-            name: abs(self._weights_of(name, counts) - self._weights_of(name, self._counts[name]))
-            for name, counts in changed.items()
-        }
-        macs = sum(self._positions[name] * weights for name, weights in saved.items())
-        return _Step(units, float(scores[units].sum()), sum(saved.values()), macs)
+        now = {name: self._counts[name] for name in changed}
+        wide, narrow = map(self._costs, (changed, now) if sign > 0 else (now, changed))
+        costs = (wide[0] - narrow[0], wide[1] - narrow[1], wide[2] - narrow[2])
+        return _Step(units, float(scores[units].sum()), costs)
 
     def _unit_scores(self, index: int) -> Any:
         scores = np.zeros(len(self._alive[index]))
@@ -245,28 +267,19 @@ class Narrowing:
     def _share(self, index: int) -> float:
         return float(self._alive[index].mean())
 
-    def _weights_of(self, name: str, counts: Sequence[int]) -> int:
-        return self._kernels[name] * counts[0] * counts[1]
+    def _costs(self, counts: Mapping[str, Sequence[int]]) -> Costs:
+        """Of layers with these outputs and inputs."""
+        weights = {name: self._kernels[name] * out * into for name, (out, into) in counts.items()}
+        macs = sum(self._positions[name] * number for name, number in weights.items())
+        price = self._price
+        ms = 0.0 if price is None else math.fsum(price(name, out, into) for name, (out, into) in counts.items())
+        return sum(weights.values()), macs, ms
 
 
-def _ends(step: _Step, excess: tuple[float, float]) -> bool:
-    return step.weights >= excess[0] and step.macs >= excess[1]
+def _ends(step: _Step, excess: Sequence[float]) -> bool:
+    return all(cost >= over for cost, over in zip(step.costs, excess, strict=True))
 
 
-def _worth(step: _Step, prices: tuple[float, ...]) -> float:
-    price = step.weights * prices[0] + step.macs * prices[1]
-    return step.score / price if price else math.inf
-
-
-def _lines_of(group: ChannelGroup, shapes: Mapping[str, torch.Size]) -> tuple[_Lines, ...]:
-    lines = []
-    for member in group.members if group.reason is None else ():
-        name = f"{member.layer}.weight"
-        if name not in shapes:
-            continue  # a norm: it costs nothing here
-        axis = 0 if member.side == "out" else 1
-        # A grouped convolution has one column for the channels of the same place in all of its groups.
-        pairs = {(at % shapes[name][axis], unit) for at, unit in zip(member.positions, member.units, strict=True)}
-        table = np.array(sorted(pairs), dtype=np.int64)
-        lines.append(_Lines(name, axis, table[:, 0], table[:, 1]))
-    return tuple(lines)
+def _worth(step: _Step, prices: Sequence[float]) -> float:
+    price = sum(cost * each for cost, each in zip(step.costs, prices, strict=True))
+    return step.score / price if price > 0 else math.inf

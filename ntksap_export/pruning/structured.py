@@ -15,14 +15,15 @@ from torch import nn
 from ntksap_export.errors import ConfigError
 from ntksap_export.masks import Mask
 from ntksap_export.progress import Progress, Silent
-from ntksap_export.pruning.budget import Budget
+from ntksap_export.pruning.budget import Budget, exponential_shares
 from ntksap_export.pruning.channel_groups import channel_groups
 from ntksap_export.pruning.channel_plan import ChannelPlan
 from ntksap_export.pruning.channel_units import ChannelGroup, plan_of
 from ntksap_export.pruning.distributed import check_same, scores_of_main
 from ntksap_export.pruning.inputs import ScoringInputs
+from ntksap_export.pruning.latency_goal import LatencyGoal
 from ntksap_export.pruning.limits import Limits, find_limits, resolve_layers
-from ntksap_export.pruning.narrowing import Narrowing
+from ntksap_export.pruning.narrowing import Bounds, Narrowing
 from ntksap_export.pruning.scorers import Scorer
 from ntksap_export.pruning.select import check_finite
 from ntksap_export.ranges import check_share
@@ -38,6 +39,7 @@ def prune_channels(
     keep_dense: Iterable[str] = (),
     round_to: int = 8,
     min_layer_density: float = 0.0,
+    latency: LatencyGoal | None = None,
     progress: Progress | None = None,
     on_round: Callable[[int, ChannelPlan], None] | None = None,
 ) -> ChannelPlan:
@@ -52,12 +54,13 @@ def prune_channels(
         keep_dense: layers whose output channels all stay, and with them those of every layer of the same group.
         round_to: kept channels of a group are a multiple of it, or all; at least 1.
         min_layer_density: share of its channels that each group keeps at least, in [0, 1].
+        latency: to be met too, where `budget` has one; it says afterwards what was promised and measured.
         progress: where the rounds are shown.
         on_round: called with the round (from 1) and its plan.
 
     Returns:
         A plan that keeps no more than the budget, and less by no more than one step of `round_to` channels: the
-        last one that had to go.
+        last one that had to go. Under a latency, one that was timed and is fast enough.
 
     Raises:
         ConfigError: the model cannot be traced (names the module or operator), nothing can be removed, an unknown
@@ -65,24 +68,50 @@ def prune_channels(
         ScoreError: a score is NaN or infinite.
     """
     limits, groups, narrowing = _prepare(model, inputs.shape, budget, keep_dense, round_to, min_layer_density)
-    schedule = limits.schedule(scorer.default_rounds if rounds is None else rounds)
+    if latency is not None:
+        latency.begin(narrowing, lambda kept: plan_of(groups, kept))
+    schedule = _schedule(limits, scorer.default_rounds if rounds is None else rounds, latency, narrowing.ms)
     held = replace(inputs, hold_statistics=True)
     plan = plan_of(groups, narrowing.kept)
     with (progress or Silent()).task("prune channels", len(schedule)) as task:
-        for index, (weights, macs, _) in enumerate(schedule):
+        for index, bounds in enumerate(schedule):
             mask = plan.mask(model)
             scores = scores_of_main(scorer.score(model, mask, held, index))
             check_finite(scores, mask)
             if scorer.revives:
                 narrowing.restore()
             narrowing.begin_round(scores)
-            narrowing.fit((weights, macs), (limits.weights, limits.macs))
+            narrowing.fit(bounds, schedule[-1])
             plan = plan_of(groups, narrowing.kept)
+            if latency is not None and index + 1 == len(schedule):
+                plan = _timed(latency, plan, narrowing, limits, groups)
             task.advance(note=f"density {narrowing.weights / limits.total_weights:.4f}")
             if on_round is not None:
                 on_round(index + 1, plan)
     check_same(plan.mask(model).digest())
     return plan
+
+
+def _schedule(limits: Limits, rounds: int, latency: LatencyGoal | None, dense_ms: float) -> list[Bounds]:
+    """What each round keeps at most."""
+    steps = [(weights, macs) for weights, macs, _ in limits.schedule(rounds)]
+    if latency is None:
+        return [(*step, None) for step in steps]
+    shares = exponential_shares(latency.bound / dense_ms, rounds)
+    times = [*(share * dense_ms for share in shares[:-1]), latency.bound]
+    return [(*step, ms) for step, ms in zip(steps, times, strict=True)]
+
+
+def _timed(
+    latency: LatencyGoal, plan: ChannelPlan, narrowing: Narrowing, limits: Limits, groups: list[ChannelGroup]
+) -> ChannelPlan:
+    """The last round again, with other sums of layers to aim at, until the network is as fast as was asked."""
+    while (answer := latency.judge(plan, narrowing.ms)) is None:
+        bounds = (limits.weights, limits.macs, latency.bound)
+        narrowing.undo_round()
+        narrowing.fit(bounds, bounds)
+        plan = plan_of(groups, narrowing.kept)
+    return answer
 
 
 def check_channels(

@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ntksap_export.errors import NtksapError
 from ntksap_export.graph import Graph, Step, exposed, steps
+from ntksap_export.graph.naming import module_of
 from ntksap_export.runtime.divergence import Divergence
 from ntksap_export.runtime.eager import TorchSession
 from ntksap_export.runtime.ort import OrtSession
@@ -180,7 +181,7 @@ def _anchors(order: Sequence[Step], calls: Mapping[str, Sequence[_Call]]) -> Ite
     """A module that is called several times has a node for each call, in the same order."""
     seen: dict[str, int] = {}
     for index, step in enumerate(order):
-        names = [name.removesuffix(".weight") for name in step.parameters if name.endswith(".weight")]
+        names = [name for each in step.parameters if (name := module_of(each))]
         if step.op_type not in _WEIGHTED or len(names) != 1 or names[0] not in calls:
             continue
         turn = seen.get(names[0], 0)

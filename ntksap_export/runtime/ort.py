@@ -51,6 +51,8 @@ class OrtSession(Closing):
         threads: of one operator; 0 leaves it to onnxruntime.
         optimization: `all`, or `off` for a reference.
         streams: how many Python threads will call it at once; its pool then has threads for all of them.
+        trace: a folder into which it writes the profile that `end_trace` reads; None: it is not watched.
+        memory_pattern: whether all values of a call get their places in one block.
 
     Raises:
         ExportError: not a graph that onnxruntime can load.
@@ -65,6 +67,9 @@ class OrtSession(Closing):
         threads: int = 0,
         optimization: str = "all",
         streams: int = 1,
+        *,
+        trace: Path | None = None,
+        memory_pattern: bool = True,
     ) -> None:
         if reason := provider_reason(provider):
             raise UnavailableError(reason)
@@ -75,6 +80,10 @@ class OrtSession(Closing):
         settings.inter_op_num_threads = 1
         settings.graph_optimization_level = LEVELS[optimization]
         settings.log_severity_level = 3
+        settings.enable_mem_pattern = memory_pattern
+        if trace is not None:
+            settings.enable_profiling = True
+            settings.profile_file_prefix = str(trace / "profile")
         wanted = _PROVIDERS[provider]
         source = str(graph) if isinstance(graph, Path) else graph
         try:
@@ -160,6 +169,11 @@ class OrtSession(Closing):
         """The images as the graph's input; one of fp16 gets them rounded."""
         asked = self._session.get_inputs()[0]
         return {asked.name: np.ascontiguousarray(images, _NUMBERS.get(asked.type))}
+
+    def end_trace(self) -> list[dict[str, Any]]:
+        """The events of the calls so far, as onnxruntime writes them; from now on it is not watched any more."""
+        events: list[dict[str, Any]] = json.loads(Path(self._session.end_profiling()).read_text())
+        return events
 
     def close(self) -> None:
         """Free the session."""

@@ -41,7 +41,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Images to compare on. `source` says what they are: `real`, `noise`."""
+    """Images to compare on. `source` says what they are: `real`, `noise`, `enlarged`."""
 
     images: Images
     source: str = "images"
@@ -151,22 +151,28 @@ class Parity:
         }
 
 
-def make_probes(images: Images, batches: Sequence[int] = BATCHES, seed: int = 0) -> tuple[Probe, ...]:
-    """Each batch of real images, and of noise of the same shape and type.
+def make_probes(
+    images: Images, batches: Sequence[int] = BATCHES, seed: int = 0, open_axes: Sequence[int] = ()
+) -> tuple[Probe, ...]:
+    """Each batch of real images, and of noise of the same shape and type; and where sizes are open, another size.
 
     Args:
         images: (N, ...), at least one; where N is less than a batch, they are repeated.
         batches: sizes.
         seed: of the noise: standard normal, or of whole numbers from 0 to 255 for an integer type.
+        open_axes: of `images`, whose size the graph leaves open: two real images get every pixel twice along each.
     """
-    generator = np.random.default_rng(seed)
-    shape = (max(batches), *images.shape[1:])
+    generator, shape = np.random.default_rng(seed), (max(batches), *images.shape[1:])
     if np.issubdtype(images.dtype, np.integer):
         noise = generator.integers(0, 256, shape).astype(images.dtype)
     else:
         noise = generator.standard_normal(shape, dtype=np.float32).astype(images.dtype)
     groups = {"real": take(images, max(batches)), "noise": noise}
-    return tuple(Probe(group[:count], source) for source, group in groups.items() for count in batches)
+    larger = take(images, 2)
+    for axis in open_axes:
+        larger = larger.repeat(2, axis)  # not laid out twice: the mean over a part would be that of the whole
+    usual = tuple(Probe(group[:count], source) for source, group in groups.items() for count in batches)
+    return (*usual, Probe(larger, "enlarged")) if open_axes else usual
 
 
 def take(images: Images, count: int) -> Images:

@@ -25,7 +25,7 @@ import numpy as np
 
 from ntksap_export.errors import ExportError
 from ntksap_export.graph import Graph
-from ntksap_export.graph.precision import INT8_OPERATORS, layers, named, tidy
+from ntksap_export.graph.precision import INT8_OPERATORS, layers, named, tidy, with_exact_biases
 from ntksap_export.runtime.session import Images
 
 METHODS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
@@ -33,6 +33,8 @@ METHODS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "percentile": ("Percentile", {"symmetric": False, "num_bins": 2048, "percentile": 99.999}),
     "entropy": ("Entropy", {"symmetric": False, "num_bins": 512, "num_quantized_bins": 128}),
 }
+
+_OF_ZERO: Final = 255 / 1024  # the largest value of an activation that calibration saw at 0 alone
 
 Ranges = Any
 """onnxruntime's `TensorsData`: the range of each activation."""
@@ -91,7 +93,7 @@ def quantize(graph: Graph, ranges: Ranges, *, keep: Iterable[str] = (), reduced:
         made = _quantized(graph, ranges, left, reduced)
     except Exception as error:  # the quantizer raises many kinds; all mean that it cannot take this graph
         raise ExportError(_blame(graph, ranges, left, reduced, error)) from error
-    return tidy(made, graph)
+    return tidy(with_exact_biases(made, graph), graph)
 
 
 def largest(ranges: Ranges) -> dict[str, float]:
@@ -118,13 +120,22 @@ def _quantized(graph: Graph, ranges: Ranges, keep: set[str], reduced: bool) -> G
             reduced,
             library.QuantType.QInt8,
             library.QuantType.QUInt8,
-            copy.deepcopy(ranges),
+            _widened(ranges),
             [],
             sorted(keep),
             list(INT8_OPERATORS),
             {},
         )
         return Graph(quantizer.quantize_model(), graph.parameters)
+
+
+def _widened(ranges: Ranges) -> Ranges:
+    """A copy in which what was always 0 has a range; the quantizer's step for it, 1, would round biases to weights."""
+    wider = copy.deepcopy(ranges)
+    for _, data in wider.items():
+        if not np.any(data.range_value):
+            data.highest = np.array(_OF_ZERO, np.float32)
+    return wider
 
 
 def _blame(graph: Graph, ranges: Ranges, keep: set[str], reduced: bool, error: Exception) -> str:

@@ -36,7 +36,8 @@ class Session(Protocol):
     def bind(self, images: Images) -> Callable[[], None]:
         """A call of its own to be timed: the input is already where the network is, the output stays there.
 
-        On a GPU it returns before the work is done; whoever times it synchronizes.
+        Several bound calls may run at once, each in a thread of its own. On a GPU it returns before the work is done;
+        whoever times it synchronizes.
         """
 
     def close(self) -> None:

@@ -12,11 +12,9 @@ from torch import nn
 from ntksap_export.graph import Graph
 from ntksap_export.runtime.eager import TorchSession
 from ntksap_export.runtime.locate import locate
-from ntksap_export.runtime.ort import OrtSession
+from ntksap_export.runtime.ort import LEVELS, OrtSession
 from ntksap_export.runtime.parity import BATCHES, Limits, Parity, ParityCheck, Probe, check_parity, make_probes
 from ntksap_export.runtime.session import Images
-
-LEVELS = ("off", "all")
 
 
 def verify(
@@ -31,6 +29,8 @@ def verify(
 ) -> Parity:
     """Compare a graph with its model: each output, runtime optimization off and on, each batch, real images and noise.
 
+    A graph that leaves the size of images open is compared at another size, too.
+
     Args:
         model: on the CPU; what is right. Put in eval mode and channels_last, in place.
         graph: run by onnxruntime on the CPU.
@@ -43,7 +43,9 @@ def verify(
     Returns:
         With `divergence` where a check failed and the node could be found.
     """
-    probes = [probe for probe in make_probes(images, batches) if noise or probe.source == "real"]
+    probes = [
+        probe for probe in make_probes(images, batches, open_axes=graph.open_axes) if noise or probe.source != "noise"
+    ]
     source = file or graph.to_bytes()
     with ExitStack() as held:
         reference = held.enter_context(TorchSession(model))
@@ -52,7 +54,7 @@ def verify(
     failed = [check for check in parity.checks if not check.passed]
     if not failed:
         return parity
-    first = min(failed, key=lambda check: (LEVELS.index(check.optimization), check.batch))
+    first = min(failed, key=lambda check: (list(LEVELS).index(check.optimization), check.batch))
     images_of_it = next(probe.images for probe in probes if _is_of(check=first, probe=probe))
     return replace(parity, divergence=locate(model, graph, images_of_it, limits, first.optimization))
 

@@ -23,11 +23,14 @@ FLOORS = {
     "data": 1,
     "masks": 1,
     "atomic": 0,
+    "bit_patterns": 0,
     "config": 0,
     "config_checks": 0,
+    "config_spellings": 0,
     "config_file": 0,
     "errors": 0,
     "hardware": 0,
+    "latency_budget": 0,
     "launch": 0,
     "optional": 0,
     "processes": 0,
@@ -36,6 +39,7 @@ FLOORS = {
     "recipes": 0,
     "quoting": 0,
     "sizes": 0,
+    "timing": 0,
     "models": 0,
 }
 OWNERS = {

@@ -107,8 +107,10 @@ def checkpoints(draw: st.DrawFn) -> SparseCheckpoint:
 @contextmanager
 def address_space(beyond: int) -> Iterator[None]:
     """At most so many bytes beside what the process has; Linux only."""
+    import gc
     import resource
 
+    gc.collect()  # what an earlier test left to be freed would be room within the limit
     (size, *_) = (int(field) for field in Path("/proc/self/statm").read_text().split())
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (size * resource.getpagesize() + beyond, hard))

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from ntksap_export.graph import Graph
+from ntksap_export.graph import Graph, sparsify
 from ntksap_export.graph.passes import drop_dead_channels
 from ntksap_export.graph.passes.outcome import Outcome
 
@@ -79,9 +79,48 @@ def test_external_data_are_read(ntksap: Call, tmp_path: Path) -> None:
 
     code, out, _ = ntksap("optimize", pair, target, "--json")
 
-    assert (0, [str(target)], True) == (code, json.loads(out)["files"], (pair.parent / "in.data").is_file())
+    result = json.loads(out)
+    assert (0, [str(target)], True) == (code, result["files"], (pair.parent / "in.data").is_file())
+    sizes = [sum(file.stat().st_size for file in files) for files in (pair.parent.iterdir(), (target,))]
+    assert sizes == result["bytes"]
     given = np.random.default_rng(0).standard_normal((2, 3, 9, 9)).astype(np.float32)
     np.testing.assert_allclose(run(onnx.load(str(target)), given), run(foreign(), given), atol=1e-5)
+
+
+def test_passes_work_on_sparse_initializers_which_stay_sparse_where_that_is_smaller(
+    ntksap: Call, tmp_path: Path
+) -> None:
+    proto = foreign()
+    few = np.zeros((4, 6, 3, 3), np.float32)
+    few[:, 5, 1, 1] = draw(7, 4)
+    for name, value in (("w1", emptied(draw(1, 6, 3, 3, 3), 0, 1, 2, 3, 4)), ("w2", few)):
+        (item,) = [item for item in proto.graph.initializer if item.name == name]
+        item.CopyFrom(numpy_helper.from_array(value, name))
+    Graph(proto, ()).save(tmp_path / "dense.onnx")
+    source, target = tmp_path / "in.onnx", tmp_path / "out.onnx"
+    sparse = sparsify(tmp_path / "dense.onnx", source)
+
+    code, out, err = ntksap("optimize", source, target, "--json")
+
+    result, after = json.loads(out), Graph.load(target)
+    assert (0, ("w1", "w2")) == (code, sparse), err
+    assert [2, 1] == result["sparse_initializers"]
+    assert "drop_dead_channels: 5 of 10 channels removed" in err
+    assert ("w2",) == after.sparse
+    given = np.random.default_rng(0).standard_normal((2, 3, 9, 9)).astype(np.float32)
+    np.testing.assert_allclose(run(after.proto, given), run(proto, given), atol=1e-5)
+
+
+def test_what_a_pass_leaves_is_shown_with_its_reason(ntksap: Call, tmp_path: Path) -> None:
+    body = "n = BatchNormalization(images, g, b, b, g) p = GlobalAveragePool(n) logits = Flatten<axis = 1>(p)"
+    Graph(model(body, out="batch, 3", g=np.ones(3, np.float32), b=draw(1, 3)), ()).save(tmp_path / "in.onnx")
+
+    code, out, err = ntksap("optimize", tmp_path / "in.onnx", tmp_path / "out.onnx", "--json")
+
+    why = "there is no Conv, ConvTranspose or Gemm before it"
+    assert 0 == code
+    assert f"  left: BatchNormalization 'n': {why}\n" in err
+    assert [{"what": "BatchNormalization 'n'", "why": why}] == json.loads(out)["pass_log"][0]["left"]
 
 
 @pytest.mark.parametrize(
@@ -153,11 +192,15 @@ def test_an_unknown_operator_is_left_alone_and_not_compared(ntksap: Call, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("absent.onnx", "out.onnx"), 5, "no such file 'absent.onnx'"),
+        (("absent.onnx", "new/out.onnx"), 5, "no such file 'absent.onnx'"),
         (("garbage.onnx", "out.onnx"), 5, "'garbage.onnx' is not a valid ONNX graph"),
         (("in.onnx", "folder"), 2, "'folder' is a directory; name the file to write"),
         (("in.onnx", "out.onnx", "--passes", "polish"), 2, "unknown pass 'polish'; choose from fold_batchnorm, "),
-        (("in.onnx", "garbage.onnx/out.onnx"), 8, "cannot write or read"),
+        (
+            ("in.onnx", "garbage.onnx/out.onnx"),
+            8,
+            "cannot write or read 'garbage.onnx': File exists; free space or name another place",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(
@@ -173,6 +216,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     assert (code, "", 1) == (got, out, len(err.splitlines()))
     assert f"error: {message}" in err
     assert not (tmp_path / "out.onnx").exists()
+    assert not (tmp_path / "new").exists()
     assert source.is_file()
 
 

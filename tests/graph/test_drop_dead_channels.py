@@ -246,6 +246,75 @@ def test_pooling_keeps_a_constant_unless_padding_is_counted(pool: str, constant:
     assert goes == (not outcome.left)
 
 
+@pytest.mark.parametrize("constant", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("mode", "scales", "goes"),
+    [
+        ('mode = "nearest"', (1, 1, 2, 2), True),
+        ('mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"', (1, 1, 3, 2), True),
+        ('mode = "linear"', (1, 1, 1.5, 2), True),
+        ('mode = "linear", coordinate_transformation_mode = "align_corners"', (1, 1, 2, 2), True),
+        ('mode = "linear", coordinate_transformation_mode = "pytorch_half_pixel"', (1, 1, 0.5, 0.7), True),
+        ('mode = "linear", antialias = 1', (1, 1, 0.5, 0.5), True),
+        ('mode = "linear", axes = [3, -2]', (1.5, 2), True),
+        ('mode = "cubic"', (1, 1, 2, 2), False),
+    ],
+)
+def test_resizing_keeps_a_constant(mode: str, scales: tuple[float, ...], goes: bool, constant: float) -> None:
+    body = f"a = Conv(images, w1, b1) r = Relu(a) p = Resize<{mode}>(r, , scales) last = Conv(p, w2, b2) {HEAD}"
+    constants = {"b1": bias(1, 1, constant, 1, 1, 1), "w2": W2[..., :1, :1].copy(), "scales": bias(*scales)}
+    proto = model(body, w1=emptied(W1, 2), b2=B2, **constants, **FC)
+
+    after, outcome = compacted(proto, atol=1e-5 if constant else 1e-6)
+
+    goes = goes or constant == 0
+    assert (5 if goes else 6) == shapes(after)["w1"][0]
+    assert ({} if goes else {"w1: 1 constant channels": "Resize 'p' is cubic"}) == reasons(outcome)
+
+
+def test_resizing_to_sizes_of_places_alone_is_followed() -> None:
+    body = f"a = Conv(images, w1, b1) r = Relu(a) p = Resize<axes = [2, 3]>(r, , , to) last = Conv(p, w2, b2) {HEAD}"
+    to = np.array([7, 9], np.int64)
+
+    after, outcome = compacted(model(body, w1=emptied(W1, 2), b1=B1, w2=W2[..., :1, :1].copy(), b2=B2, to=to, **FC))
+
+    assert (5, ()) == (shapes(after)["w1"][0], outcome.left)
+
+
+CUT = 'Resize<coordinate_transformation_mode = "tf_crop_and_resize">'
+NOT_FOLLOWED = {
+    "p = Resize(r, , , to)": "Resize 'p' reads it: its sizes name the batch and the channels; with scales it would be",
+    "u = Abs(scales) p = Resize(r, , u)": "Resize 'p' reads it: its scales are not constant",
+    "p = Resize(r, , wide)": "Resize 'p' reads it: it does not resize places alone",
+    f"p = {CUT}(r, roi, scales)": "Resize 'p' reads it: it puts another number where the image ends",
+    "h, g = Split<axis = 1, num_outputs = 2>(r) p = Add(h, g)": "Split 'h' reads it: this operator is not followed",
+    "t = Transpose<perm = [1, 0, 2, 3]>(r) p = Transpose<perm = [1, 0, 2, 3]>(t)": "Transpose 't' reads it: this",
+    "s = Shape(r) p = Reshape(r, s)": "Shape 's' reads it: this operator is not followed",
+    "s = Shape(images) h = Slice(s, two, end) f = Concat<axis = 0>(head, h) p = Reshape(r, f)": (
+        "Reshape 'p' reads it: its shape is computed"
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "reason"), NOT_FOLLOWED.items(), ids=NOT_FOLLOWED.values())
+def test_what_is_not_followed_says_so_of_the_dead_channel_before_it(body: str, reason: str) -> None:
+    settings = {
+        "to": np.array([3, 6, 7, 9]), "two": np.array([2]), "end": np.array([4]), "head": np.array([-1, 6]),
+        "wide": bias(1, 2, 1, 1), "scales": bias(1, 1, 2, 2), "roi": bias(0, 0, 0, 0, 1, 1, 2, 2),
+    }  # fmt: skip
+    inputs = 12 if "wide" in body else 3 if "Split" in body else 6
+    whole = f"a = Conv<pads = [1, 1, 1, 1]>(images, w1, b1) r = Relu(a) {body} last = Conv(p, w2, b2) {HEAD}"
+    w1, b1, w2 = emptied(W1, 2), bias(1, 1, 0.5, 1, 1, 1), draw(2, 5, inputs, 1, 1)
+    proto = model(whole, w1=w1, b1=b1, w2=w2, b2=B2, **{key: settings[key] for key in settings if key in body}, **FC)
+
+    after, outcome = compacted(proto, atol=0)
+
+    assert 6 == shapes(after)["w1"][0]
+    (left,) = outcome.left
+    assert "w1: 1 constant channels" == left.what
+    assert reason in left.why
+
+
 @pytest.mark.parametrize(
     "activation",
     [

@@ -254,8 +254,34 @@ def test_check_zeros_names_a_weight_that_is_not_zero() -> None:
         check_zeros(graph, Mask({"w": torch.zeros(3, 2, dtype=torch.bool)}))
 
 
+class Standardized(nn.Conv2d):
+    """Weight standardization."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        centred = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        result: torch.Tensor = self._conv_forward(x, centred / (centred.std((1, 2, 3), keepdim=True) + 1e-5), self.bias)
+        return result
+
+
+def test_a_layer_that_computes_its_weight_is_named_and_may_stay_whole() -> None:
+    model = Small()
+    model.conv = Standardized(3, 4, 3, padding=1)
+    dense = dict(Mask.dense(model))
+    some = {"conv.weight": torch.rand(4, 3, 3, 3, generator=torch.Generator().manual_seed(0)) < 0.5}
+
+    with pytest.raises(ExportError) as caught:
+        export(model, SMALL_SAMPLE, mask=Mask({**dense, **some}))
+    graph = export(model, SMALL_SAMPLE, mask=Mask(dense))
+
+    assert (
+        "the graph has no weight 'conv.weight': layer 'conv' computes another one of it in forward, where a pruned "
+        "weight may be no zero; prune with --keep-dense conv, or store what it computes as its weight"
+    ) == str(caught.value)
+    assert "fc.weight" in dict(graph.weights())
+
+
 def test_check_zeros_names_a_weight_that_is_missing() -> None:
     graph = Graph(parse(), ("w", "b"))
 
-    with pytest.raises(ExportError, match=r"no initializer 'fc\.weight'"):
-        check_zeros(graph, Mask({"fc.weight": torch.ones(3, 2, dtype=torch.bool)}))
+    with pytest.raises(ExportError, match=r"no weight 'fc\.weight'"):
+        check_zeros(graph, Mask({"fc.weight": torch.zeros(3, 2, dtype=torch.bool)}))

@@ -222,12 +222,14 @@ def pointing(tmp_path: Path, **entries: str) -> Path:
         ({"location": f"../{OUTSIDE}"}, "outside the graph's folder"),
         ({"location": ""}, "outside the graph's folder"),
         ({"location": "/etc/hostname"}, "outside the graph's folder"),
-        ({"location": "gone.data"}, "'gone.data' is missing; keep the two in one folder"),
+        ({"location": "gone.data"}, "'gone.data' of 'fc.weight' is missing; keep the two in one folder"),
         ({"length": "4804"}, "must have 4800 bytes; its data say '4804'"),
         ({"length": "-1"}, "must have 4800 bytes"),
         ({"offset": "-4"}, "at '-4'"),
         ({"offset": "x"}, "at 'x'"),
-        ({"offset": "8192"}, "has 9392 bytes, 'fc.weight' ends at 12992; it was cut short"),
+        ({"offset": 5000 * "9"}, "must have 4800 bytes"),
+        ({"location": 300 * "x"}, "is missing; keep the two in one folder"),
+        ({"offset": "8192"}, "'fc.weight' has 9392 bytes, the tensor ends at 12992; it was cut short"),
         ({"location": "m.onnx"}, "it was cut short, or belongs to another graph"),
     ],
 )
@@ -242,6 +244,18 @@ def test_a_file_that_says_wrong_things_of_its_data_is_one_line(
     assert str(caught.value).isprintable()
 
 
+def test_data_without_a_length_end_where_the_tensor_does(tmp_path: Path) -> None:
+    path, _ = wide().save(tmp_path / "m.onnx", "always")
+    proto = onnx.load(str(path), load_external_data=False)
+    for item in proto.graph.initializer:
+        kept = [entry for entry in item.external_data if entry.key != "length"]
+        del item.external_data[:]
+        item.external_data.extend(kept)
+    path.write_bytes(proto.SerializeToString())
+
+    assert dict(wide().weights())["fc.weight"].tolist() == dict(Graph.load(path).weights())["fc.weight"].tolist()
+
+
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     path = pointing(tmp_path, location="link.data")
     (path.parent / "link.data").symlink_to(tmp_path / OUTSIDE)
@@ -254,7 +268,7 @@ def test_a_data_file_cut_short_is_found(tmp_path: Path) -> None:
     path, data = wide().save(tmp_path / "m.onnx", "always")
     data.write_bytes(data.read_bytes()[:-1])
 
-    with pytest.raises(ExportError, match="has 9391 bytes, 'gain' ends at 9392"):
+    with pytest.raises(ExportError, match="of 'gain' has 9391 bytes, the tensor ends at 9392"):
         Graph.load(path)
 
 
@@ -284,3 +298,18 @@ def test_a_graph_too_large_for_the_checker_is_checked_without_its_values() -> No
     proto.graph.node[0].op_type = "Gem"
     with pytest.raises(onnx.checker.ValidationError, match="Gem"):
         check_without_values(proto)
+
+
+def test_above_what_one_file_holds_the_checker_gets_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    proto = wide().proto
+    seen: list[int] = []
+    check = onnx.checker.check_model
+    monkeypatch.setattr(
+        onnx.checker, "check_model", lambda bare: (seen.append(len(bare.graph.initializer)), check(bare))
+    )
+
+    graph_file.check_valid(proto)
+    monkeypatch.setattr(graph_file, "_ONE_FILE_BYTES", 6120)
+    graph_file.check_valid(proto)
+
+    assert [len(proto.graph.initializer), 0] == seen

@@ -13,7 +13,7 @@ from ntksap_export.graph.passes.outcome import Left, Outcome
 from .conftest import Case
 from .graph_cases import BRANCHES, TINY, initializer, parse
 
-TYPES = {"float": np.float32, "float16": np.float16, "double": np.float64}
+TYPES = {"float": np.float32, "double": np.float64}
 
 
 def _outputs(graph: Graph, images: np.ndarray) -> np.ndarray:
@@ -80,6 +80,21 @@ def test_flush_subnormals_writes_zeros_and_keeps_the_rest(kind: str) -> None:
     assert TYPES[kind] == actual.dtype
     assert expected.tobytes() == actual.tobytes()
     assert [[1, 0], [-1, 2], [0, 3]] == initializer(proto, "w").tolist()
+
+
+def test_flush_subnormals_leaves_the_subnormals_of_float16_and_mends_its_negative_zeros() -> None:
+    limits = np.finfo(np.float16)
+    values = np.array([[limits.smallest_subnormal, -limits.smallest_subnormal], [3e-5, -3e-5], [-0.0, 1]], np.float16)
+    text = TINY.replace("float[batch", "float16[batch").replace("float[3, 2] w", "float16[3, 2] w")
+    proto = parse(text.replace("float[2] b", "float16[2] b"), w=values, b=np.array([6e-8, -0.0], np.float16))
+    expected = values.copy()
+    expected[2, 0] = 0
+
+    outcome = flush_subnormals.apply_(proto)
+
+    assert ({"what": "w", "subnormals": 0, "negative_zeros": 1},) == outcome.changed
+    assert expected.tobytes() == initializer(proto, "w").tobytes()
+    assert np.array([6e-8, -0.0], np.float16).tobytes() == initializer(proto, "b").tobytes()
 
 
 def test_flush_subnormals_counts_over_all_initializers() -> None:

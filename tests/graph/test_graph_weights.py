@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from ntksap_export.bit_patterns import patterns
 from ntksap_export.errors import CheckpointError, ExportError
 from ntksap_export.graph import Graph, Weights, densify, is_graph, open_weights, sparsify, weights
 from ntksap_export.graph import tensors as graph_tensors
@@ -138,7 +139,7 @@ def test_sparse_and_dense_forms_hold_the_same_bits(dtype: torch.dtype, shape: li
     found, kept = graph_tensors.read_sparse(item, Path())
 
     assert bits(tensor) == bits(found)
-    assert bits(kept) == bits(torch.from_numpy(graph_tensors.patterns(tensor) != 0).reshape(shape))
+    assert bits(kept) == bits(torch.from_numpy(patterns(tensor) != 0).reshape(shape))
     assert bits(tensor) == bits(graph_tensors.read_dense(graph_tensors.to_dense("x", tensor), Path()))
     if tensor.numel():
         onnx.checker.check_tensor(graph_tensors.to_dense("x", tensor))
@@ -253,15 +254,15 @@ def linked(path: Path) -> None:
 
 
 EXTERNAL_LIES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "gone": (lambda path: (path.parent / "model.data").unlink(), "external data of 'w' cannot be read"),
-    "cut": (lambda path: (path.parent / "model.data").write_bytes(b"1"), "external data of 'w' cannot be read"),
-    "outside": (relocated(location="../elsewhere"), "external data of 'w' cannot be read"),
-    "absolute": (relocated(location="/etc/passwd"), "external data of 'w' cannot be read"),
-    "link": (linked, "external data of 'w' cannot be read"),
-    "vast length": (relocated(length=str(2**50)), "must have 2048 bytes; its external data have 1125899906842624"),
-    "far offset": (relocated(offset=str(2**50)), "external data of 'w' cannot be read"),
-    "negative offset": (relocated(offset="-1"), "external data of 'w' cannot be read"),
-    "no number": (relocated(offset="x"), "external data of 'w' cannot be read"),
+    "gone": (lambda path: (path.parent / "model.data").unlink(), "the data file 'model.data' of 'w' is missing"),
+    "cut": (lambda path: (path.parent / "model.data").write_bytes(b"1"), "has 1 bytes, the tensor ends at 2048"),
+    "outside": (relocated(location="../elsewhere"), "the data of 'w' lie outside the graph's folder"),
+    "absolute": (relocated(location="/etc/passwd"), "the data of 'w' lie outside the graph's folder"),
+    "link": (linked, "is a link or no file"),
+    "vast length": (relocated(length=str(2**50)), "must have 2048 bytes; its data say '1125899906842624' at '0'"),
+    "far offset": (relocated(offset=str(2**50)), "the tensor ends at"),
+    "negative offset": (relocated(offset="-1"), "at '-1'"),
+    "no number": (relocated(offset="x"), "at 'x'"),
 }
 
 

@@ -13,9 +13,8 @@ import pytest
 from ntksap_export.config import make_config
 from ntksap_export.errors import ConfigError, RunDirectoryError
 from ntksap_export.graph import SPARSE_WARNING, Graph, load_dense, read_preprocessing
-from ntksap_export.pipeline import RunDir, inspect_path, profile_graph, run_stage, summary
+from ntksap_export.pipeline import RunDir, inspect_path, profile_targets, run_stage, summary
 from ntksap_export.pipeline.run_dir import fingerprint
-from ntksap_export.progress import Silent
 
 from ..conftest import Recorder, small_config
 
@@ -33,11 +32,10 @@ def test_weights_in_a_file_of_their_own_are_part_of_the_run(finished_run: Path) 
     assert sum((finished_run / name).stat().st_size for name in ("model.onnx", data)) == facts["file_bytes"]
     assert before.to_bytes() == Graph.load(finished_run / "model.onnx").to_bytes()
 
-    measured = profile_graph(
-        finished_run / "model.onnx",
+    measured = profile_targets(
+        [str(finished_run / "model.onnx")],
         {"profile_batch": (1,), "profile_device": ("cpu",), "profile_min_time": 0.05, "profile_max_time": 0.05},
-        None, None, Silent(),
-    )  # fmt: skip
+    )
     assert {"model.onnx", data} == set(measured["files"])
     assert {"measured"} == {cell["status"] for cell in measured["cells"]}
 
@@ -67,6 +65,9 @@ def test_a_graph_of_dynamic_size_comes_out_of_a_run(finished_run: Path) -> None:
     answers = [session.run(None, {"images": np.ones((1, 3, *side), np.float32)})[0] for side in ((16, 16), (24, 40))]
 
     assert [(1, 10), (1, 10)] == [answer.shape for answer in answers]
+    checks = json.loads((finished_run / "parity.json").read_text())["checks"]
+    larger = [(row["batch"], row["optimization"], row["passed"]) for row in checks if row["images"] == "enlarged"]
+    assert [(2, "off", True), (2, "all", True)] == larger
 
 
 @pytest.mark.parametrize(("setting", "dtype"), [({"normalize": True}, "float32"), ({"input": "uint8"}, "uint8")])
@@ -97,11 +98,10 @@ def test_a_graph_that_normalizes_agrees_on_pixels_and_is_measured(
     cells = json.loads((finished_run / "profile.json").read_text())["cells"]
 
     assert [("sparse", "measured"), ("dense", "measured")] == [(cell["variant"], cell["status"]) for cell in cells]
-    measured = profile_graph(
-        finished_run / "model.onnx",
+    measured = profile_targets(
+        [str(finished_run / "model.onnx")],
         {"profile_batch": (1,), "profile_device": ("cpu",), "profile_min_time": 0.05, "profile_max_time": 0.05},
-        None, None, Silent(),
-    )  # fmt: skip
+    )
     assert {"measured"} == {cell["status"] for cell in measured["cells"]}
 
 

@@ -24,3 +24,21 @@ def write_graph(path: Path, *, inputs: str = "float[batch, 3, 4, 4] images", wei
     """
     path.write_bytes(onnx.parser.parse_model(text).SerializeToString())
     return path
+
+
+def write_int8(path: Path, zeros: int) -> Path:
+    """As `write_graph`, its weight of 12 in int8 with so many zeros."""
+    codes = ", ".join(["0"] * zeros + ["7"] * (12 - zeros))
+    text = f"""
+        <ir_version: 10, opset_import: ["" : 20]>
+        tiny (float[batch, 3, 4, 4] images) => (float[batch, 4] logits)
+        <int8[3, 4] w_quantized = {{{codes}}}, float scale = {{0.1}}, int8 zero = {{0}}>
+        {{
+            pooled = GlobalAveragePool(images)
+            flat = Flatten<axis = 1>(pooled)
+            w = DequantizeLinear(w_quantized, scale, zero)
+            logits = MatMul(flat, w)
+        }}
+    """
+    path.write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    return path

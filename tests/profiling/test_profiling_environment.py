@@ -30,6 +30,12 @@ def test_environment_says_what_a_reader_needs(found: dict[str, Any]) -> None:
         "cpu",
         "isa",
         "cores",
+        "physical_cores",
+        "logical_cpus",
+        "smt",
+        "numa_nodes",
+        "caches_bytes",
+        "virtual_machine",
         "governor",
         "load_average",
         "ram_bytes",
@@ -85,7 +91,23 @@ def test_machine_without_proc_has_unknowns_not_errors(monkeypatch: pytest.Monkey
 
     assert found["cpu"]
     assert [] == found["isa"]
-    assert None is found["governor"]
+    unknown = ("governor", "smt", "numa_nodes", "virtual_machine")
+    assert [None] * 4 == [found[key] for key in unknown]
+    assert {} == found["caches_bytes"]
+
+
+def test_caches_are_those_of_the_first_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for place, (level, kind, size) in enumerate(
+        [("1", "Data", "48K"), ("1", "Instruction", "32K"), ("2", "Unified", "2048K")]
+    ):
+        folder = tmp_path / f"index{place}"
+        folder.mkdir()
+        for name, text in (("level", level), ("type", kind), ("size", size)):
+            (folder / name).write_text(f"{text}\n")
+    real = Path
+    monkeypatch.setattr(module, "Path", lambda name: tmp_path if str(name).endswith("/cache") else real(name))
+
+    assert {"L1d": 48 * 1024, "L1i": 32 * 1024, "L2": 2 * 1024**2} == environment()["caches_bytes"]
 
 
 def test_missing_package_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ntksap_export.profiling.measure import MAX_RUNS, MIN_RUNS, measure_latency, timed_runs, warm_up
+from ntksap_export.profiling.measure import (
+    MAX_RUNS,
+    MIN_RUNS,
+    Warmup,
+    is_stable,
+    measure_latency,
+    timed_runs,
+    warm_up,
+)
 from ntksap_export.runtime.session import Images, Logits
 
 IMAGES = np.zeros((4, 3, 2, 2), np.float32)
@@ -48,13 +56,48 @@ class FakeSession:
 
 
 @pytest.mark.parametrize(
-    ("call_ms", "seconds", "runs"), [(10, 0.5, 50), (10, 0.495, 50), (200, 0.3, 3), (0, 1, MAX_RUNS)]
+    ("call_ms", "seconds", "runs"), [(10, 0.5, 50), (10, 0.495, 50), (200, 0.3, 3), (0, 1, 10 * MAX_RUNS)]
 )
 def test_warm_up_runs_for_its_time_and_at_least_three_times(call_ms: float, seconds: float, runs: int) -> None:
     fake = FakeTime(call_ms)
 
-    assert runs == warm_up(fake.call, seconds, clock=fake.clock)
+    warmup = warm_up(fake.call, seconds, clock=fake.clock)
+
+    assert Warmup(runs, runs * call_ms / 1e3, True) == warmup
     assert runs == fake.calls
+
+
+def test_warm_up_goes_on_until_the_calls_are_stable() -> None:
+    fake = FakeTime(*[50 - 4 * run for run in range(10)], 10)  # ever faster, then 10 ms for ever
+
+    warmup = warm_up(fake.call, 0.3, clock=fake.clock)
+
+    assert warmup.stable
+    assert 0.3 < warmup.seconds < 3.0
+    assert warmup.runs >= 10 + 3
+
+
+def test_warm_up_ends_with_calls_that_never_become_stable() -> None:
+    fake = FakeTime(*[10 * 1.1**run for run in range(60)])
+
+    warmup = warm_up(fake.call, 0.3, longest=2.0, clock=fake.clock)
+
+    assert not warmup.stable
+    assert 2.0 <= warmup.seconds <= 2.5
+
+
+@pytest.mark.parametrize(
+    ("times", "stable"),
+    [
+        ([1.0, 1.0, 1.04], True),
+        ([1.0, 1.0, 1.06], False),
+        ([2.0] * 3 + [1.0] * 6, False),
+        ([1.0, 9.0, 1.0] * 3, True),
+        ([1.0, 1.0], False),
+    ],
+)
+def test_stable_means_that_the_thirds_agree(times: list[float], stable: bool) -> None:
+    assert stable == is_stable(times)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +143,7 @@ def test_latency_counts_no_warm_up() -> None:
     measurement = measure_latency(session, IMAGES, seconds=0.02, clock=fake.clock)
 
     assert (1.0,) * 20 == measurement.times_ms
-    assert 3 == measurement.warmup_runs
-    assert 23 == fake.calls
+    assert 20 + measurement.warmup_runs == fake.calls
     assert 4 == measurement.batch
     assert session.options == measurement.options
     assert [id(IMAGES)] == [id(images) for images in session.bound]
@@ -126,4 +168,4 @@ def test_a_sleep_of_5_ms_is_measured_as_5_to_10_ms() -> None:
     assert latency["min"] >= 4.9
     assert 4.9 <= latency["p50"] <= 10
     assert 10 <= len(measurement.times_ms) <= 41
-    assert measurement.warmup_runs <= 61
+    assert measurement.warmup_runs <= 601

@@ -15,7 +15,7 @@ import pytest
 
 from ntksap_export import models
 from ntksap_export.checkpoint import Provenance, SparseCheckpoint
-from ntksap_export.errors import UnavailableError
+from ntksap_export.errors import ExportError, FallbackError, UnavailableError
 from ntksap_export.masks import Mask
 from ntksap_export.profiling import worker
 from ntksap_export.profiling.isolated import CellError, IsolatedCell
@@ -43,7 +43,7 @@ def test_a_graph_is_measured_in_a_process_of_its_own(spec: dict[str, Any]) -> No
     with IsolatedCell(spec) as cell:
         alive = len(_children())
         slices = [cell.run(0.001, 7), cell.run(1e-9, 2)]
-        memory = cell.memory()
+        memory = cell.stop()["memory"]
 
     assert before + 1 == alive
     assert before == len(_children())
@@ -53,16 +53,20 @@ def test_a_graph_is_measured_in_a_process_of_its_own(spec: dict[str, Any]) -> No
         options[key] for key in ("backend", "device", "threads", "graph_optimization")
     )
     assert sorted(os.sched_getaffinity(0))[:1] == options["pinned_cpus"]
-    assert len(slices[0]) >= 7
-    assert 2 == len(slices[1])
-    assert all(0 < milliseconds < 1000 for times in slices for milliseconds in times)
+    assert len(slices[0]["times_ms"]) >= 7
+    assert 2 == len(slices[1]["times_ms"])
+    assert all(0 < milliseconds < 1000 for turn in slices for milliseconds in turn["times_ms"])
+    assert all(sum(turn["times_ms"]) / 1e3 <= turn["wall_s"] < 60 for turn in slices)
+    assert all({"cpu", "throttled", "energy"} <= turn.keys() for turn in slices)
     assert {
         "method",
         "baseline_rss_bytes",
         "load_delta_bytes",
         "run_peak_rss_bytes",
         "run_peak_delta_bytes",
+        "settings",
     } == set(memory)
+    assert {"arena": True, "memory_pattern": True} == memory["settings"]
     assert 10**6 < memory["baseline_rss_bytes"] < memory["run_peak_rss_bytes"] < 200 * 10**6
     assert memory["load_delta_bytes"] > 0
 
@@ -72,7 +76,7 @@ def test_peak_of_the_runs_holds_the_images(spec: dict[str, Any]) -> None:
     for batch in (1, 2**18):  # 192 bytes an image
         with IsolatedCell({**spec, "batch": batch}) as cell:
             cell.run(1e-9, 1)
-            peaks.append(cell.memory()["run_peak_delta_bytes"])
+            peaks.append(cell.stop()["memory"]["run_peak_delta_bytes"])
 
     assert 192 * 2**18 <= peaks[1] - peaks[0] < 4 * 192 * 2**18
 
@@ -82,7 +86,7 @@ def test_threads_and_shape_are_as_told(spec: dict[str, Any]) -> None:
     cpus = sorted(os.sched_getaffinity(0))
 
     with IsolatedCell({**spec, "threads": len(cpus), "shape": [3, 6, 5]}) as cell:
-        assert 1 == len(cell.run(1e-9, 1))
+        assert 1 == len(cell.run(1e-9, 1)["times_ms"])
     assert cpus == cell.ready["options"]["pinned_cpus"]
     assert len(cpus) == cell.ready["options"]["threads"]
     assert cpus == sorted(os.sched_getaffinity(0))
@@ -101,8 +105,8 @@ print(sorted({"torch", "onnx", "onnxscript", "onnxruntime", "pydantic"} & set(sy
         [sys.executable, "-c", code], input=orders, capture_output=True, text=True, check=True, timeout=60
     )
 
-    ready, times, memory, modules = done.stdout.splitlines()
-    assert ["ready", "times_ms", "memory"] == [key for line in (ready, times, memory) for key in json.loads(line)]
+    ready, turn, memory, modules = done.stdout.splitlines()
+    assert ["ready", "turn", "memory"] == [key for line in (ready, turn, memory) for key in json.loads(line)]
     assert "['onnxruntime']" == modules
 
 
@@ -113,7 +117,7 @@ def test_torch_model_runs_with_its_checkpoint(tmp_path: Path) -> None:
     arguments = {"name": "resnet20", "num_classes": 4}
 
     with IsolatedCell({**RESNET, "model": arguments, "checkpoint": str(path)}) as cell:
-        times = cell.run(1e-9, 3)
+        times = cell.run(1e-9, 3)["times_ms"]
     with pytest.raises(CellError, match="does not fit"):
         IsolatedCell({**RESNET, "model": {**arguments, "num_classes": 5}, "checkpoint": str(path)})
 
@@ -156,7 +160,7 @@ def test_a_killed_process_is_an_error_not_a_hang(spec: dict[str, Any], order: st
     known = {child.pid for child in _children()}
     calls: dict[str, Callable[[IsolatedCell], object]] = {
         "run": lambda cell: cell.run(0.01, 2),
-        "memory": lambda cell: cell.memory(),
+        "memory": lambda cell: cell.stop(),
     }
 
     with IsolatedCell(spec) as cell:
@@ -210,28 +214,133 @@ def test_threads_of_other_libraries_are_set_before_they_load(
     monkeypatch.setattr(sys, "executable", str(program))
 
     with IsolatedCell({**spec, "threads": 3}) as cell:
-        assert [3, 3] == cell.ready
+        assert [3, 3] == list(cell.ready)
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "said", "kind"),
     [
-        (MemoryError("4 TiB"), "out of memory"),
-        (UnavailableError("no CUDA device"), "no CUDA device"),
-        (RuntimeError("CUDA out of memory.\nTried to allocate"), "RuntimeError: CUDA out of memory."),
-        (RuntimeError(), "RuntimeError: "),
-        (KeyError("graph"), "KeyError: 'graph'"),
+        (MemoryError("4 TiB"), "out of memory: 4 TiB", "memory"),
+        (MemoryError(), "out of memory", "memory"),
+        (UnavailableError("no CUDA device"), "no CUDA device", "other"),
+        (FallbackError("4 threads", "openvino took 2"), "asked for 4 threads, openvino took 2", "fallback"),
+        (RuntimeError("CUDA out of memory.\nTried to allocate"), "RuntimeError: CUDA out of memory.", "memory"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+            "RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried",
+            "memory",
+        ),
+        (
+            ExportError("Failed to allocate memory for requested buffer"),
+            "Failed to allocate memory for requested buffer",
+            "memory",
+        ),
+        (RuntimeError(), "RuntimeError: ", "other"),
+        (KeyError("graph"), "KeyError: 'graph'", "other"),
     ],
 )
 def test_every_failure_is_one_answer(
-    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception, said: str, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def serve(spec: Mapping[str, Any]) -> None:
         raise error
 
     monkeypatch.setattr(worker, "_serve", serve)
+    monkeypatch.setattr(worker, "_end_with_parent", lambda: None)
     monkeypatch.setattr(sys, "stdin", io.StringIO("{}\n"))
 
     worker.main()
 
-    assert [{"error": said}] == [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [{"error": said, "kind": kind}] == [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_process_waits_stopped_and_takes_no_time_from_others(spec: dict[str, Any]) -> None:
+    known = {child.pid for child in _children()}
+
+    with IsolatedCell(spec) as cell:
+        (process,) = [child for child in _children() if child.pid not in known]
+        states = [_waits(process)]
+        cell.run(1e-9, 1)
+        states.append(_waits(process))
+        before = process.cpu_times()
+        time.sleep(0.2)
+        after = process.cpu_times()
+
+    assert [psutil.STATUS_STOPPED] * 2 == states
+    assert (before.user, before.system) == (after.user, after.system)
+
+
+def _waits(process: psutil.Process) -> str:
+    """Its state, once the signal has arrived."""
+    until = time.monotonic() + 30
+    while process.status() != psutil.STATUS_STOPPED and time.monotonic() < until:
+        time.sleep(0.01)
+    return str(process.status())
+
+
+def test_a_stopped_process_ends_with_its_parent(spec: dict[str, Any], tmp_path: Path) -> None:
+    code = f"""
+import os, psutil
+from ntksap_export.profiling.isolated import IsolatedCell
+cell = IsolatedCell({spec!r})
+print(psutil.Process().children()[0].pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+
+    pid, until = int(done.stdout), time.monotonic() + 30
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_memory_of_a_process_is_its_own(spec: dict[str, Any]) -> None:
+    block = b"1" * (300 * 10**6)
+
+    with IsolatedCell(spec) as cell:
+        cell.run(1e-9, 1)
+        memory = cell.stop()["memory"]
+
+    assert len(block) < psutil.Process().memory_info().rss
+    assert memory["run_peak_rss_bytes"] < 200 * 10**6
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "torch"])
+def test_a_batch_that_does_not_fit_says_so(
+    spec: dict[str, Any], backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "program"
+    program.write_text(f'#!/bin/sh\nulimit -v 12000000\nexec {sys.executable} "$@"\n')
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    if backend == "torch":
+        spec = {**RESNET, "model": {"name": "resnet20", "num_classes": 4}, "checkpoint": None}
+
+    with pytest.raises(CellError, match=rf"^batch {2**26} does not fit in memory \([\d.]+ GB were free\): ") as caught:
+        IsolatedCell({**spec, "batch": 2**26})
+    with IsolatedCell(spec) as cell:
+        assert cell.run(1e-9, 1)["times_ms"]
+
+    assert "memory" == caught.value.kind
+
+
+def test_more_threads_than_cpus_is_a_fallback(spec: dict[str, Any]) -> None:
+    cpus = len(os.sched_getaffinity(0))
+
+    with pytest.raises(CellError) as caught:
+        IsolatedCell({**spec, "threads": cpus + 1})
+
+    assert f"asked for {cpus + 1} threads, this process may use {cpus} CPUs" == str(caught.value)
+    assert "fallback" == caught.value.kind
+
+
+def test_streams_run_at_once_and_server_answers(spec: dict[str, Any]) -> None:
+    with IsolatedCell({**spec, "streams": 2}) as cell:
+        turn = cell.run(0.01, 4)
+        row = cell.serve(200.0, 0.2, 10.0, seed=1)
+
+    assert len(turn["times_ms"]) >= 4
+    assert sorted(os.sched_getaffinity(0))[:2] == cell.ready["options"]["pinned_cpus"]
+    assert (200.0, 0, 1) == (row["rate"], row["unserved"], row["seed"])
+    assert len(row["times_ms"]) == row["requests"] >= 5
+    assert 0 < row["p50_ms"] <= row["p99_ms"] <= row["max_ms"]

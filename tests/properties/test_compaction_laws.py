@@ -63,6 +63,10 @@ class Net:
             self.constants[f"{name}_g"][self.draw.random(CHANNELS) < self.dead] = 0
             self.add(f"{name}_v", self.draw.random(CHANNELS) + 0.5)
             self.body.append(f"{name} = BatchNormalization({source}, {name}_g, {name}_b, {name}_m, {name}_v)")
+        elif kind in ("nearest", "linear"):
+            self.constants["scales"] = np.array([1, 1, 1.5, 2], np.float32)
+            self.body.append(f'{name}u = Resize<mode = "{kind}">({source}, , scales)')
+            self.body.append(f"{name} = MaxPool<kernel_shape = [4, 2], strides = [1, 2]>({name}u)")
         else:
             self.body.append(f"{name} = {kind}({source})")
         return name
@@ -81,7 +85,7 @@ class Net:
 
 
 KINDS = (
-    "conv1", "conv3", "depthwise", "residual", "concat", "norm", "HardSwish", "Sigmoid",
+    "conv1", "conv3", "depthwise", "residual", "concat", "norm", "nearest", "linear", "HardSwish", "Sigmoid",
     "MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>",
     "AveragePool<kernel_shape = [3, 3], pads = [1, 1, 1, 1], count_include_pad = 1>",
     "AveragePool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>",

@@ -397,7 +397,7 @@ def test_the_running_counts_are_those_of_the_slim_model() -> None:
 
     for share in (0.8, 0.6, 0.4):
         scores = {name: torch.rand(shape, generator=generator) for name, shape in shapes.items()}
-        bounds = round(share * total), None
+        bounds = round(share * total), None, None
         narrowing.begin_round(scores)
         narrowing.fit(bounds, bounds)
         plan = plan_of(groups, narrowing.kept)

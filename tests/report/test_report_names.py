@@ -54,5 +54,5 @@ def test_the_table_on_the_terminal_uses_the_same(pattern: str, name: str) -> Non
     shown = latency_table(rows, pruned_name(pattern), Screen(100, False))
 
     assert 4 == sum(line.startswith(f"  {name} ") for line in shown)
-    assert any(line.startswith(f"onnxruntime on cuda, {name}: skipped") for line in shown)
+    assert any(line.startswith("onnxruntime on cuda") and f" {name}" in line and ": skipped" in line for line in shown)
     assert {"sparse", "dense"} == {row["variant"] for row in rows}  # in JSON the names stay

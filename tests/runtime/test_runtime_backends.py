@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import torch
 from torch import nn
 
 from ntksap_export.config import RunConfig
-from ntksap_export.errors import ExportError, UnavailableError
+from ntksap_export.errors import ExportError, FallbackError, UnavailableError
 from ntksap_export.graph import Graph, export
 from ntksap_export.runtime import backends
 from ntksap_export.runtime.parity import Limits, check_parity, make_probes
@@ -249,3 +251,87 @@ print("torch" in sys.modules)
     )
 
     assert "False\n" == done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("backend", ["openvino", "torch"])
+def test_bf16_is_taken_when_asked_for_and_said(backend: str, graph: Graph) -> None:
+    reason = backends.unavailable(backend) or backends.lacks_precision(backend, "bf16")
+    if reason:
+        pytest.skip(reason)
+    images = np.random.default_rng(0).standard_normal((2, 3, 10, 12), dtype=np.float32)
+    logits = []
+    for precision in ("fp32", "bf16"):
+        source = {"openvino": graph.to_bytes(), "torch": tiny_net().eval()}[backend]
+        opener: Any = backends.open_model if backends.takes_model(backend) else backends.open_graph
+        session = opener(backend, source, "cpu", 1, precision=precision)
+        session.bind(images)()
+        logits.append(session.run(images))
+        said = session.options["precision"]
+        session.close()
+
+    apart = float(np.abs(logits[0] - logits[1]).max() / np.abs(logits[0]).max())
+    assert "bf16" == said
+    assert 0 < apart < 0.05
+
+
+def test_onnxruntime_has_no_bf16_of_a_float32_graph(graph: Graph) -> None:
+    with pytest.raises(FallbackError, match="asked for bf16, onnxruntime runs the graph in its own numbers"):
+        backends.open_graph("onnxruntime", graph.to_bytes(), precision="bf16")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"threads": 4096}, "asked for 4096 threads, openvino took "),
+        ({"threads": 1, "streams": 4096}, "asked for 4096 streams, openvino runs "),
+        ({"threads": 1, "precision": "int8"}, "asked for int8, no node of the graph computes in it"),
+    ],
+)
+def test_openvino_that_takes_something_else_is_refused(graph: Graph, asked: dict[str, Any], words: str) -> None:
+    if reason := backends.unavailable("openvino"):
+        pytest.skip(reason)
+
+    with pytest.raises(FallbackError, match=words):
+        backends.open_graph("openvino", graph.to_bytes(), **asked)
+
+
+def test_torch_that_takes_another_number_of_threads_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    there = torch.get_num_threads()
+
+    with pytest.raises(FallbackError, match=f"asked for {there + 1} threads, torch took {there}"):
+        backends.open_model("torch", tiny_net(), threads=there + 1)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "torch"])
+def test_bound_calls_of_several_streams_run_at_once(backend: str, graph: Graph) -> None:
+    if reason := backends.unavailable(backend):
+        pytest.skip(reason)
+    streams = min(2, len(os.sched_getaffinity(0)))
+    images = np.zeros((1, 3, 10, 12), np.float32)
+    if backends.takes_model(backend):
+        session: Session = backends.open_model(backend, tiny_net(), "cpu", 1, streams=streams)
+    else:
+        session = backends.open_graph(backend, graph.to_bytes(), "cpu", 1, streams=streams)
+    with ThreadPoolExecutor(streams) as pool:
+        calls = [session.bind(images) for _ in range(streams)]
+        answers = [pool.submit(lambda call=call: [call() for _ in range(20)]) for call in calls]
+        done = [value for answer in answers for value in answer.result(timeout=60)]
+    options = dict(session.options)
+    session.close()
+
+    assert [None] * 20 * streams == done
+    assert (1, streams) == (options["threads"], options["streams"])
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision", "reason"),
+    [
+        ("onnxruntime", "fp32", None),
+        ("onnxruntime", "bf16", "onnxruntime runs a float32 graph in float32 only"),
+        ("openvino", "int8", "openvino runs a float32 graph in float32 only; export with --int8"),
+        ("torch", "fp16", "torch runs the float32 model; fp16 is a graph's"),
+    ],
+)
+def test_a_precision_that_a_backend_lacks_has_a_reason(backend: str, precision: str, reason: str | None) -> None:
+    assert reason == backends.lacks_precision(backend, precision)

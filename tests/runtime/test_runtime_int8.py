@@ -41,11 +41,14 @@ def logits(graph: Graph) -> np.ndarray:
 
 def test_weights_are_int8_per_channel_with_the_zeros_where_they_were(graph: Graph, ranges: Any) -> None:
     found = initializers(quantize(graph, ranges))
+    inputs = {"conv1": "images", "conv2": "active", "fc": "pooled"}
+    step = {f"{layer}.weight": float(found[f"{name}_scale"]) for layer, name in inputs.items()}
 
     for name, weight in initializers(graph).items():
         if name.endswith(".weight"):
             largest_of_channel = np.abs(weight).reshape(len(weight), -1).max(1).astype(np.float64)
-            scale = np.where(largest_of_channel == 0, 1.0, largest_of_channel / 127)
+            said = np.abs(initializers(graph)[name.replace("weight", "bias")]) / 2.0**20 / step[name]
+            scale = np.where(largest_of_channel == 0, said, largest_of_channel / 127)
             expected = np.round(weight / scale.reshape(-1, *[1] * (weight.ndim - 1)))
             assert not found[f"{name}_zero_point"].any()
             assert np.int8 == found[f"{name}_quantized"].dtype
@@ -63,6 +66,35 @@ def test_activations_are_unsigned(graph: Graph, ranges: Any) -> None:
 
     assert {np.dtype(np.uint8)} == {point.dtype for point in points.values()}
     assert 0 == points["active"]  # behind the ReLU no code is spent on negative numbers
+
+
+FEW = [0.003, -0.002, 0.0, 0.004, 0.02]
+SILENT: dict[str, dict[str, Any]] = {
+    "a classifier without weights": {"fc.weight": 0, "fc.bias": FEW},
+    "activations that are always 0": {
+        "conv1.weight": 0, "conv1.bias": -1, "conv2.weight": 0, "conv2.bias": -5, "fc.bias": FEW,
+    },
+    "channels without weights": {"conv1.weight": 0, "conv1.bias": 1e-4, "conv2.weight": 0, "conv2.bias": 1e-4},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("level", ["off", "all"])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("changes", SILENT.values(), ids=SILENT)
+def test_a_collapsed_network_says_in_int8_what_its_biases_say(changes: dict[str, Any], method: str, level: str) -> None:
+    proto = named(small_graph()).proto
+    for item in proto.graph.initializer:
+        if item.name in changes:
+            value = np.broadcast_to(np.asarray(changes[item.name], np.float32), tuple(item.dims))
+            item.CopyFrom(onnx.numpy_helper.from_array(value.copy(), item.name))
+    graph = Graph(proto, ())
+
+    int8 = quantize(graph, calibrate(graph, batches(), method))
+
+    check_int8(int8, graph)
+    with OrtSession(int8.to_bytes(), threads=1, optimization=level) as session:
+        apart = np.abs(answers(session, batches(1)) - logits(graph)).max()
+    assert apart <= 0.01 * np.abs(logits(graph)).max()
 
 
 def test_logits_stay_close(graph: Graph, ranges: Any) -> None:

@@ -6,10 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from ntksap_export.errors import ExportError
+from ntksap_export.graph import Graph
 from ntksap_export.runtime.parity import Limits, Parity, Probe, check_parity, make_probes
 from ntksap_export.runtime.session import Images, Logits, Outputs
+from ntksap_export.runtime.verify import verify
+
+from ..graph.channel_cases import model
 
 IMAGES = np.zeros((4, 1, 1, 1), np.float32)
 # The largest absolute logit is 10, a negative one; first answers 0, 2, 1, 2.
@@ -329,3 +335,36 @@ def test_json_tells_all() -> None:
 
 def _check_finite(parity: Parity) -> None:
     json.dumps(parity.to_json(), allow_nan=False)
+
+
+def test_where_sizes_are_open_two_images_are_twice_as_large() -> None:
+    images = np.arange(3 * 2 * 2 * 3, dtype=np.uint8).reshape(3, 2, 2, 3)
+
+    *usual, larger = make_probes(images, (1, 5), open_axes=(1, 2))
+
+    assert [probe.source for probe in make_probes(images, (1, 5))] == [probe.source for probe in usual]
+    assert ("enlarged", (2, 4, 4, 3), np.uint8) == (larger.source, larger.images.shape, larger.images.dtype)
+    for row in (0, 1):
+        for column in (0, 1):
+            assert np.array_equal(images[:2], larger.images[:, row::2, column::2])
+
+
+class Mean(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.relu().mean((2, 3))
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_a_graph_that_is_right_at_one_size_alone_is_found(noise: bool) -> None:
+    body = "p = AveragePool<kernel_shape = [6, 6], strides = [9, 9]>(r) logits = Flatten<axis = 1>(p)"
+    fixed, whole = f"r = Relu(images) {body}", "r = Relu(images) p = GlobalAveragePool(r) logits = Flatten<axis = 1>(p)"
+    images = np.random.default_rng(0).standard_normal((2, 3, 6, 6)).astype(np.float32)
+    graphs = [Graph(model(text, shape="batch, 3, h, w", out="batch, c"), ()) for text in (fixed, whole)]
+
+    wrong, right = (verify(Mean(), graph, images, Limits(), batches=(1,), noise=noise) for graph in graphs)
+
+    assert right.passed
+    assert {"enlarged"} == {check.images for check in wrong.checks if not check.passed}
+    assert "batch 2 of enlarged images" in wrong.complaint()
+    closed = Graph(model(fixed, out="batch, c"), ())
+    assert verify(Mean(), closed, images, Limits(), batches=(1,)).passed

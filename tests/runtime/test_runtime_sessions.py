@@ -91,8 +91,11 @@ def test_sessions_record_how_they_run(pair: Pair) -> None:
         "device": "cpu",
         "provider": "CPUExecutionProvider",
         "threads": 1,
+        "streams": 1,
         "graph_optimization": "off",
         "arena": True,
+        "memory_pattern": True,
+        "spinning": True,
     } == ort_options
 
 
@@ -183,7 +186,7 @@ def test_session_that_falls_back_is_refused(pair: Pair, monkeypatch: pytest.Monk
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr("ntksap_export.runtime.ort.onnxruntime.get_available_providers", lambda: providers)
 
-    with pytest.raises(UnavailableError, match="fell back from CUDAExecutionProvider to CPUExecutionProvider"):
+    with pytest.raises(UnavailableError, match="asked for CUDAExecutionProvider, onnxruntime fell back to CPUExecut"):
         OrtSession(pair.content, provider="cuda")
 
 

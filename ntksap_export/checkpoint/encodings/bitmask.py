@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ntksap_export.checkpoint.bits import matrix_shape, pack, packed_shape, patterns, row_counts, unpack
+from ntksap_export.bit_patterns import patterns
+from ntksap_export.checkpoint.bits import matrix_shape, pack, packed_shape, row_counts, unpack
 from ntksap_export.checkpoint.container import Container
 from ntksap_export.checkpoint.encodings.encoding import Decoded, Encoded, Entry, Subject
 from ntksap_export.errors import CheckpointError

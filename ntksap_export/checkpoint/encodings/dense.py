@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from ntksap_export.checkpoint.bits import any_bit_set
+from ntksap_export.bit_patterns import any_bit_set
 from ntksap_export.checkpoint.container import Container
 from ntksap_export.checkpoint.encodings.encoding import Decoded, Encoded, Entry, Subject
 

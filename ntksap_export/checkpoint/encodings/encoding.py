@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ntksap_export.atomic import canonical_json
-from ntksap_export.checkpoint.bits import any_bit_set, patterns
+from ntksap_export.bit_patterns import any_bit_set, patterns
 from ntksap_export.checkpoint.container import MAX_ELEMENTS, Container, shape_from_json
 from ntksap_export.checkpoint.encodings.streams import Bytes, squeezed
 from ntksap_export.checkpoint.encodings.values import Bools, split

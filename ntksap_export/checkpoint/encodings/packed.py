@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from ntksap_export.checkpoint.bits import patterns
+from ntksap_export.bit_patterns import patterns
 from ntksap_export.checkpoint.container import DTYPE_CODES, DTYPES, Container, check_memory_for
 from ntksap_export.checkpoint.encodings import values
 from ntksap_export.checkpoint.encodings.encoding import Decoded, Encoded, Entry, Packing, Subject

@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ntksap_export.checkpoint.bits import pack, packed_shape, patterns, row_counts, unpack
+from ntksap_export.bit_patterns import patterns
+from ntksap_export.checkpoint.bits import pack, packed_shape, row_counts, unpack
 from ntksap_export.checkpoint.container import Container, Spec, shape_from_json
 from ntksap_export.checkpoint.encodings import Decoded
 from ntksap_export.errors import CheckpointError

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 import torch
 
-from ntksap_export.checkpoint.bits import patterns
+from ntksap_export.bit_patterns import patterns
 from ntksap_export.checkpoint.encodings import Decoded
 from ntksap_export.checkpoint.provenance import Provenance
 from ntksap_export.errors import CheckpointError

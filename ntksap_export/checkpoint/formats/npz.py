@@ -23,7 +23,8 @@ import numpy.typing as npt
 import torch
 
 from ntksap_export import atomic
-from ntksap_export.checkpoint.bits import matrix_shape, patterns
+from ntksap_export.bit_patterns import patterns
+from ntksap_export.checkpoint.bits import matrix_shape
 from ntksap_export.checkpoint.container import DTYPES, dtype_name, shape_from_json
 from ntksap_export.checkpoint.encodings import Decoded
 from ntksap_export.checkpoint.formats.files import read_json

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ntksap_export.checkpoint.bits import patterns
+from ntksap_export.bit_patterns import patterns
 from ntksap_export.checkpoint.container import Spec
 from ntksap_export.checkpoint.header import header
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from ntksap_export.graph.channels.follow import Channels
 from ntksap_export.graph.channels.values import Numbers, Value
 from ntksap_export.graph.passes.fold_batchnorm import is_inference
 from ntksap_export.graph.shapes import Shape
+
+_ROI_SINCE: Final = 11  # opset; before it, the scales of a Resize were its second input
 
 
 def follow_map(channels: Channels, at: int) -> str | None:
@@ -164,6 +167,8 @@ def follow_flatten(channels: Channels, at: int) -> str | None:
         return "its shapes are not known"
     if node.op_type == "Flatten" and channels.index.attribute(at, "axis", 1) != 1:
         return "it does not keep the batch"
+    if node.op_type == "Reshape" and channels.index.constant(channels.index.operand(at, 1)) is None:
+        return "its shape is computed"
     if node.op_type in ("Reshape", "Squeeze", "Unsqueeze") and not _keeps_batch(channels, at):
         return "it does not keep the batch"
     channel, copies = len(source.ids), after[1] // max(len(source.ids), 1)
@@ -189,6 +194,31 @@ def follow_pad(channels: Channels, at: int) -> str | None:
     constant = np.where(source.constant == float(fill.ravel()[0]), source.constant, np.nan)
     constant = constant if (np.asarray(pads) > 0).any() else source.constant
     channels.lose(source.ids, source.constant, constant, f"{channels.title(at)} puts other numbers around it")
+    return _put(channels, at, Value(source.ids, constant))
+
+
+def follow_resize(channels: Channels, at: int) -> str | None:
+    """Larger or smaller images: between equal numbers lies the same number, which rounding may move."""
+    node, index = channels.index.nodes[at], channels.index
+    source, rank = channels.value(node.input[0]), len(channels.shape(node.input[0]))
+    if source is None:
+        return "the shape of what it reads is not known"
+    if index.attribute(at, "coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
+        return "it puts another number where the image ends"
+    axes = [int(axis) % rank for axis in index.attribute(at, "axes", range(rank))]
+    if index.operand(at, 3):
+        if min(axes, default=0) < 2:
+            return "its sizes name the batch and the channels; with scales it would be followed"
+    else:
+        scales = index.constant(index.operand(at, 2 if index.opset >= _ROI_SINCE else 1))
+        if scales is None or len(scales) != len(axes):
+            return "its scales are not constant"
+        if any(scale != 1 for axis, scale in zip(axes, scales, strict=True) if axis < 2):
+            return "it does not resize places alone"
+    constant = source.constant
+    if index.attribute(at, "mode", "nearest") not in ("nearest", "linear"):
+        constant = np.where(constant == 0, 0.0, np.nan)
+        channels.lose(source.ids, source.constant, constant, f"{channels.title(at)} is cubic")
     return _put(channels, at, Value(source.ids, constant))
 
 

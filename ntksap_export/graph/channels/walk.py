@@ -31,6 +31,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "BatchNormalization": operators.follow_norm,
     "Concat": operators.follow_concat,
     "Pad": operators.follow_pad,
+    "Resize": operators.follow_resize,
 }
 
 

@@ -3,9 +3,7 @@
     w = scale[channel] * q,    q in -127..127, zero point 0, so that 0 is 0 exactly
     b = scale_of_the_input * scale[channel] * q,    q int32
 
-A channel whose weights are all zero has no scale of its own; onnxruntime's quantizer takes 1, so that the constant such
-a channel says is off by up to half a step of the layer's input. Measured on ResNet-20 at 98 % (110 such channels) and
-MobileNetV2 at 90 % (2,400): a finer scale for them changes the logits' SQNR by less than 0.2 dB either way. Left so.
+A channel whose weights are all zero has no scale of its own: `biases` gives it one.
 """
 
 from __future__ import annotations

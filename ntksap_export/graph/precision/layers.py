@@ -14,6 +14,7 @@ import onnx
 
 from ntksap_export.errors import ConfigError
 from ntksap_export.graph.model import Graph
+from ntksap_export.graph.naming import module_of
 
 _WEIGHT_AT: Final = 1  # of the inputs of Conv, Gemm and MatMul
 WEIGHTED: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -55,13 +56,13 @@ def layers(graph: Graph) -> tuple[Layer, ...]:
     for node in graph.proto.graph.node:
         if node.op_type in WEIGHTED and node.input[_WEIGHT_AT] in constants:
             weight = node.input[_WEIGHT_AT]
-            found.append(Layer(weight.removesuffix(".weight"), node.name, weight))
+            found.append(Layer(module_of(weight) or weight, node.name, weight))
     return tuple(found)
 
 
 def precision_of(graph: Graph) -> str:
     """What the graph computes in: `int8` if anything is quantized, `fp16` or `bf16` by its weights, else `fp32`."""
-    if any("Quantize" in node.op_type or node.op_type.endswith("Integer") for node in graph.proto.graph.node):
+    if any("uantize" in node.op_type or node.op_type.endswith("Integer") for node in graph.proto.graph.node):
         return "int8"
     counts: collections.Counter[int] = collections.Counter()
     for item in graph.proto.graph.initializer:

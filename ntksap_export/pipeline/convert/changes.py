@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 
+from ntksap_export.bit_patterns import INTEGERS
 from ntksap_export.checkpoint.container import dtype_name
 from ntksap_export.checkpoint.encodings import Decoded
 from ntksap_export.checkpoint.formats.folding import cleared
@@ -14,8 +13,6 @@ from ntksap_export.checkpoint.source import Source
 from ntksap_export.errors import CheckpointError
 from ntksap_export.pipeline.convert.options import DTYPES, ConvertOptions
 from ntksap_export.quoting import shown
-
-_INTEGERS: Final = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class _Through:
@@ -112,7 +109,7 @@ def _ceiling(threshold: float, dtype: torch.dtype) -> torch.Tensor:
     rounded = torch.tensor(threshold, dtype=dtype)
     if float(rounded) >= threshold:
         return rounded
-    return (rounded.view(_INTEGERS[dtype.itemsize]) + 1).view(dtype)  # positive floats are ordered as their bits are
+    return (rounded.view(INTEGERS[dtype.itemsize]) + 1).view(dtype)  # positive floats are ordered as their bits are
 
 
 class _Cast(_Through):

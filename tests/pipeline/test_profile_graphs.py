@@ -1,4 +1,4 @@
-"""`profile_graph`: the whole way, with real processes and a graph of a few hundred bytes."""
+"""`profile_targets` of a lone graph: the whole way, with real processes and a graph of a few hundred bytes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from ntksap_export.errors import ConfigError, ExportError
-from ntksap_export.pipeline.foreign import profile_graph
-from ntksap_export.progress import Silent
+from ntksap_export.errors import ConfigError, ExportError, RunDirectoryError
+from ntksap_export.pipeline import profile_targets
 
-from .profiling_cases import DENSE, write_graph
+from ..profiling.profiling_cases import DENSE, write_graph, write_int8
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -25,8 +24,8 @@ QUICK = {
 }
 
 
-def _profile(path: Path, out: Path | None = None, image_size: int | None = None, **changes: Any) -> dict[str, Any]:
-    return profile_graph(path, {**QUICK, **changes}, image_size, out, Silent())
+def _profile(path: Path, out: Path | None = None, **changes: Any) -> dict[str, Any]:
+    return profile_targets([str(path)], {**QUICK, **changes}, out=out, command="ntksap profile net.onnx")
 
 
 def test_sparse_graph_is_measured_beside_a_dense_twin(tmp_path: Path) -> None:
@@ -35,7 +34,12 @@ def test_sparse_graph_is_measured_beside_a_dense_twin(tmp_path: Path) -> None:
     result = _profile(path, out, profile_batch=(1, 2))
 
     assert result == json.loads(out.read_text())
-    assert {"schema", "environment", "files", "cells"} == set(result)
+    assert {"schema", "command", "environment", "settings", "files", "cells"} == set(result)
+    assert (2, "ntksap profile net.onnx", [1, 2]) == (
+        result["schema"],
+        result["command"],
+        result["settings"]["batches"],
+    )
     assert {"net.onnx": path.stat().st_size} == result["files"]
     assert [("sparse", 1), ("dense", 1), ("sparse", 2), ("dense", 2)] == [
         (row["variant"], row["batch"]) for row in result["cells"]
@@ -56,6 +60,19 @@ def test_dense_graph_has_no_twin_and_nothing_is_written_unasked(tmp_path: Path) 
     assert [path] == list(tmp_path.iterdir())
 
 
+def test_a_size_that_the_graph_fixes_is_not_given_again(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"fixed height \(axis 2\) of 4; got --image-size 8"):
+        _profile(write_graph(tmp_path / "net.onnx"), image_size=8)
+
+
+def test_zeros_of_int8_count_only_where_rounding_cannot_have_made_them(tmp_path: Path) -> None:
+    (row,) = _profile(write_int8(tmp_path / "net.onnx", zeros=1))["cells"]
+    found = [(row["variant"], row["precision"]) for row in _profile(write_int8(tmp_path / "s.onnx", zeros=9))["cells"]]
+
+    assert ("dense", "int8", "measured") == (row["variant"], row["precision"], row["status"])
+    assert [("sparse", "int8"), ("dense", "int8")] == found
+
+
 def test_torch_is_skipped_when_asked_for(tmp_path: Path) -> None:
     result = _profile(write_graph(tmp_path / "net.onnx", weights=DENSE), profile_backend=("torch",))
 
@@ -67,7 +84,7 @@ def test_torch_is_skipped_when_asked_for(tmp_path: Path) -> None:
 def test_open_image_size_is_an_error_that_names_the_flag(tmp_path: Path) -> None:
     path = write_graph(tmp_path / "net.onnx", inputs="float[batch, 3, h, w] images", weights=DENSE)
 
-    with pytest.raises(ConfigError, match="--image-size"):
+    with pytest.raises(ConfigError, match=r"net\.onnx: .* the height \(axis 2\) .* --image-size"):
         _profile(path)
 
 
@@ -84,6 +101,7 @@ def test_open_image_size_can_be_given(tmp_path: Path) -> None:
     [
         ("float[batch, 3, 4, 4] images, float[1] more", "2 inputs"),
         ("float[batch, 3] images", "2 axes"),
+        ("int64[batch, 3, 4, 4] images", "float32, float16, uint8"),
     ],
 )
 def test_graph_that_takes_no_images_is_an_error(tmp_path: Path, inputs: str, words: str) -> None:
@@ -102,7 +120,7 @@ def test_what_is_no_graph_is_an_error_and_writes_nothing(tmp_path: Path, content
     if content is not None:
         path.write_bytes(content)
 
-    with pytest.raises(ExportError, match=r"net\.onnx"):
+    with pytest.raises((ExportError, RunDirectoryError), match=r"net\.onnx"):
         _profile(path, out)
 
     assert not out.exists()
