@@ -208,3 +208,12 @@ def totals(data: ReportInput) -> list[str]:
         if words:
             found.append(f"{name_of(entry, pruned_of(data))}: {', '.join(words)}.")
     return found
+
+
+def skipped(data: ReportInput) -> list[str]:
+    """Graphs whose nodes could not be timed, with the reason; one that several share is told once."""
+    reasons: dict[str, list[str]] = {}
+    for entry in at(data.profile, "layers", default=[]):
+        if not at(entry, "nodes") and (reason := at(entry, "reason")):
+            reasons.setdefault(str(reason), []).append(f"{name_of(entry, pruned_of(data))} {setting_of(entry).label}")
+    return [f"Nodes of {'; '.join(names)} were not timed: {reason}." for reason, names in reasons.items()]
