@@ -11,6 +11,7 @@ from typing import Any, Final
 from torch import nn
 
 from ntksap_export.config import RunConfig
+from ntksap_export.config_spellings import respelled
 from ntksap_export.errors import ConfigError, RunDirectoryError
 from ntksap_export.graph import select_passes
 from ntksap_export.pipeline.choose import find_goals
@@ -82,6 +83,7 @@ def get_ready(
         RunDirectoryError: `out` is no sweep's, or one of its cells has other settings; says what differs.
     """
     _check_home(out, overwrite)
+    settings = respelled(settings)
     axes = read_axes(settings, precisions)
     check_backend(settings)
     first, *others = list_cells(settings, axes)
