@@ -151,14 +151,15 @@ def _pictures(tree: Json, points: list[Point]) -> tuple[Part, ...]:
     if not points:
         return (Words("No cell was measured.", "absent"),)
     made: list[Figure | None] = []
-    floor = limit_of(tree, "accuracy")
+    floor, series = limit_of(tree, "accuracy"), [point.series for point in points]
     for place, here in _by_place(points).items():
         made += [
-            tradeoff(here, measure, where=place, limit=limit_of(tree, measure.name), floor=floor)
+            tradeoff(here, measure, where=place, limit=limit_of(tree, measure.name), floor=floor, series=series)
             for measure in (LATENCY, MEMORY)
         ]
     once = {(p.facts.get("dir"), p.facts.get("variant"), p.facts.get("precision")): p for p in reversed(points)}
-    made.append(tradeoff(list(once.values())[::-1], SIZE, where="", limit=limit_of(tree, "size"), floor=floor))
+    files = list(once.values())[::-1]
+    made.append(tradeoff(files, SIZE, where="", limit=limit_of(tree, "size"), floor=floor, series=series))
     note = (
         "The line is the front: no point is both more accurate and cheaper than one on it. A ring marks the chosen "
         "point, dotted lines the limits; a thin bar is the 95 % interval of the median."

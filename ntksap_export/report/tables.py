@@ -91,15 +91,15 @@ def latency_table(data: ReportInput) -> Table:
         Column("p50 ms", "p50_ms", number),
         Column("from", "p50_low_ms", number),
         Column("to", "p50_high_ms", number),
+        Column("ratio", "ratio", number),
+        Column("from", "ratio_low", number),
+        Column("to", "ratio_high", number),
         *(Column(f"{key} ms", f"{key}_ms", number) for key in asked if key != "p50"),
         Column("mean ms", "mean_ms", number),
         Column("IQR ms", "iqr_ms", number),
         Column("images/s", "throughput_images_per_s", number),
         Column("runs", "runs"),
         Column("turns", "slices"),
-        Column("ratio", "ratio", number),
-        Column("from", "ratio_low", number),
-        Column("to", "ratio_high", number),
         Column("J/image", "joules_per_image", number),
         Column("noise", "noise", words=True),
     )
@@ -110,9 +110,9 @@ def latency_table(data: ReportInput) -> Table:
         others = tuple(known.get(key) for key in asked if key != "p50")
         ratios = (ratio.value, ratio.low, ratio.high) if ratio else (None, None, None)
         facts = (at(cell, "throughput_images_per_s"), at(cell, "runs"), at(cell, "slices"))
-        times = (known.get("p50"), *interval, *others, known.get("mean"), known.get("iqr"))
+        times = (known.get("p50"), *interval, *ratios, *others, known.get("mean"), known.get("iqr"))
         doubts = (at(cell, "energy", "joules_per_image"), at(cell, "noise"))
-        rows.append((*_setting(cell, pruned), *times, *facts, *ratios, *doubts))
+        rows.append((*_setting(cell, pruned), *times, *facts, *doubts))
     caption = "Latency; from and to are the ends of the 95 % interval of p50, and of the ratio to the baseline"
     return Table("latency", caption, columns, tuple(rows)).without_empty()
 

@@ -18,8 +18,8 @@ from .sample import cell, pair_of, profile2, sample
 
 PARTS = ("config", "mask", "metrics", "parity", "profile", "sizes", "versions")
 AXES = {
-    "epoch", "kept / total weights", "share of all MACs", "ms per run", "times the baseline's p50", "images/s", "bytes",
-    "size on disk", "images/s offered", "intensity, FLOP per byte",
+    "epoch", "kept / total weights", "share of all MACs", "ms per run", "µs per run", "times the baseline's p50",
+    "bytes", "images/s", "size on disk", "images/s offered", "intensity, FLOP per byte",
 }  # fmt: skip
 SECTIONS = (
     "summary", "run", "training", "layers", "health", "latency", "memory", "sizes", "nodes", "parity", "skipped",
