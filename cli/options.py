@@ -196,14 +196,13 @@ PROFILE = (
     "profile_percentiles", "profile_min_time", "profile_max_time", "profile_target_ci",
     "profile_mode", "profile_rate", "profile_limit", "profile_per_layer", "profile_cuda_graph",
 )  # fmt: skip
-# A sweep compares latencies of networks: how a server is loaded is for `ntksap profile` of the one that is chosen.
+# A sweep compares latencies; how a server is loaded is for `ntksap profile` of the network that is chosen.
 SWEPT = ("method", "sparsity", "pattern")
-SWEEP = (
-    *DATA, *(name for name in PRUNE if name != "density"), *TRAIN,
-    *(name for name in EXPORT if name not in ("fp16", "int8")),
-    "profile_batch", "profile_threads", "profile_backend", "profile_device",
-    "profile_percentiles", "profile_min_time", "profile_max_time", "profile_target_ci",
+_NOT_SWEEP = (
+    "density", "fp16", "int8", "profile_streams", "profile_precision", "profile_mode", "profile_rate", "profile_limit",
+    "profile_per_layer",
 )  # fmt: skip
+SWEEP = tuple(name for name in (*DATA, *PRUNE, *TRAIN, *EXPORT, *PROFILE) if name not in _NOT_SWEEP)
 
 Model = Annotated[
     str | None,

@@ -76,13 +76,14 @@ class Silent:
 
 
 class Brief:
-    """Shows the last line of a message: where many runs follow each other, their tables stay in their files."""
+    """Leaves out messages of several lines: where many runs follow each other, their tables stay in their files."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
 
     def say(self, message: str) -> None:
-        self._progress.say(message.splitlines()[-1])
+        if "\n" not in message:
+            self._progress.say(message)
 
     def task(self, name: str, total: int, done: int = 0) -> AbstractContextManager[Task]:
         return self._progress.task(name, total, done)

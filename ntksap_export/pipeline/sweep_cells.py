@@ -13,6 +13,7 @@ from typing import Any, Final
 from ntksap_export import recipes
 from ntksap_export.config import RunConfig, make_config
 from ntksap_export.errors import ConfigError
+from ntksap_export.latency_budget import LatencyBudget
 from ntksap_export.masks import split_pattern
 from ntksap_export.pipeline.precisions import PRECISIONS
 from ntksap_export.pruning import make_scorer
@@ -21,10 +22,11 @@ from ntksap_export.ranges import check_sparsity
 SPARSITIES: Final = (0.8, 0.9, 0.95)
 DENSE: Final = "dense"
 _AXES: Final = ("method", "pattern", "sparsity")
-_OTHER_BUDGETS: Final = ("params", "density", "flops")
+_OTHER_BUDGETS: Final = ("params", "flops", "budget")
 # Sparsity 0 through the same stages; what would bind or shuffle the mask has nothing to do there.
 _DENSE_VALUES: Final[dict[str, Any]] = {
-    "method": "magnitude", "pattern": "unstructured", "sparsity": 0.0, "flops": None, "params": None, "rounds": 1,
+    "method": "magnitude", "pattern": "unstructured", "sparsity": 0.0, "flops": None, "params": None, "budget": None,
+    "latency_table": None, "rounds": 1,
     "scope": "global", "min_layer_density": 0.0, "keep_dense": (), "control": "none",
 }  # fmt: skip
 
@@ -158,8 +160,6 @@ def _config(common: Mapping[str, Any], own: Mapping[str, Any]) -> RunConfig:
     recipe = recipes.read(str(common["recipe"])) if common.get("recipe") else {}
     usual = {key: recipe.get(key, RunConfig.model_fields[key].default) for key in own}
     laid = recipes.lay_under({**common, **{key: value for key, value in own.items() if value != usual[key]}}, None)
-    if own["sparsity"] is not None:
-        laid.pop("density", None)
     channels, pattern = split_pattern(own["pattern"])
     if not channels:  # what is said of channels is meant for the cells that have some
         laid.pop("round_to", None)
@@ -178,7 +178,9 @@ def _name(common: Mapping[str, Any], method: str, pattern: str, sparsity: float 
     parts = [method, pattern.replace(":", "of")]
     if sparsity is not None:
         parts.append(f"{sparsity}")
-    parts += [f"{key}{common[key]}" for key in _OTHER_BUDGETS if common.get(key) is not None]
+    parts += [f"{key}{common[key]}" for key in ("params", "flops") if common.get(key) is not None]
+    if common.get("budget") is not None:
+        parts.append(f"latency{LatencyBudget.parse(common['budget']).ms:g}ms")
     return "-".join(parts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from hashlib import sha256
+from itertools import product
 from typing import Any
 
 from ntksap_export.atomic import canonical_json, write_json
@@ -20,6 +21,7 @@ from ntksap_export.pipeline.targets import run_files, run_variants
 from ntksap_export.profiling.profile import Variant, profile
 from ntksap_export.profiling.settings import Settings
 from ntksap_export.progress import Progress
+from ntksap_export.runtime.backends import unavailable
 
 PROFILE = "profile.json"
 _RECORD = "measured.json"
@@ -42,7 +44,7 @@ def measure(
     variants = [
         replace(variant, name=name) for name, context in contexts.items() for variant in run_variants(context, asked)
     ]
-    of = _digest_of({"settings": settings.to_json(), "files": _digests(variants)})
+    of = _digest_of({"settings": settings.to_json(), "files": _digests(variants), "missing": _missing(settings)})
     if (earlier := _earlier(home, of)) is not None:
         progress.say("measure: finished before, skipped")
         return earlier
@@ -91,6 +93,12 @@ def _digests(variants: Iterable[Variant]) -> dict[str, str]:
         ]
         files |= {f"{variant.name}/{path.name}": digest(path) for path in paths}
     return files
+
+
+def _missing(settings: Settings) -> list[str]:
+    """Where nothing could be measured, and why: a backend that is installed later is measured then."""
+    places = product(settings.backends, settings.devices)
+    return [f"{backend} on {device}: {why}" for backend, device in places if (why := unavailable(backend, device))]
 
 
 def _earlier(home: RunDir, of: str) -> dict[str, Any] | None:

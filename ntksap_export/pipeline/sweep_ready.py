@@ -11,11 +11,13 @@ from typing import Any, Final
 from torch import nn
 
 from ntksap_export.config import RunConfig
+from ntksap_export.config_spellings import respelled
 from ntksap_export.errors import ConfigError, RunDirectoryError
 from ntksap_export.graph import select_passes
 from ntksap_export.pipeline.choose import find_goals
 from ntksap_export.pipeline.context import Context, check_network
 from ntksap_export.pipeline.plan import estimate, seconds_per_image
+from ntksap_export.pipeline.profiling import check_backend
 from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.run_dir import RunDir
 from ntksap_export.pipeline.sweep_cells import Axes, Cell, check_some, list_cells, read_axes
@@ -81,7 +83,9 @@ def get_ready(
         RunDirectoryError: `out` is no sweep's, or one of its cells has other settings; says what differs.
     """
     _check_home(out, overwrite)
+    settings = respelled(settings)
     axes = read_axes(settings, precisions)
+    check_backend(settings)
     first, *others = list_cells(settings, axes)
     assert first.config is not None
     select_passes(first.config.passes)

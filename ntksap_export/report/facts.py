@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ntksap_export import recipes
+from ntksap_export.latency_budget import LatencyBudget, reached_text
 from ntksap_export.report.cells import headline_pair, p50, pruned_of
 from ntksap_export.report.document import in_a_line, plain
 from ntksap_export.report.inputs import Json, ReportInput, at, flag
@@ -68,6 +69,7 @@ def run_rows(data: ReportInput) -> Rows:
         ("weights asked for", _maybe(count, flag(data, "params"))),
         ("FLOPs asked for", _maybe(percent, flag(data, "flops"))),
         ("channels kept", _channels_kept(data)),
+        ("latency budget", _latency_words(data)),
         ("density reached", _maybe(percent, at(table, "density"))),
         ("prunable weights kept", f"{count(at(table, 'kept'))} of {count(at(table, 'weights'))}"),
         ("FLOP density", _maybe(percent, flop_density)),
@@ -98,6 +100,14 @@ def _recipe_words(data: ReportInput) -> str:
 def _channels_kept(data: ReportInput) -> str:
     channels = at(data.mask, "channels")
     return ABSENT if not channels else f"{count(channels['kept'])} of {count(channels['channels'])}"
+
+
+def _latency_words(data: ReportInput) -> str:
+    told = at(data.mask, "latency")
+    if not told:
+        return ABSENT
+    where = LatencyBudget(told["asked_ms"], told["backend"], told["device"], told["batch"], told["threads"]).where()
+    return f"{reached_text(told)}; {where}"
 
 
 def _maybe(form: Any, value: Any) -> str:

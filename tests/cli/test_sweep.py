@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ntksap_export.cli.settings import load_settings, sweep_out
 from ntksap_export.pipeline import sweep_measure
 from tests.pipeline.sweep_cases import TINY, FakeProfile
 from tests.support.own import own_module
@@ -89,6 +90,22 @@ def test_a_dry_run_prints_the_cells_and_writes_nothing(ntksap: Call, tmp_path: P
     assert "prune, train, export" in stdout
     assert "estimated time: profile" in stdout
     assert [] == list(tmp_path.iterdir())
+
+
+def test_a_file_has_lists_and_flags_overrule_it(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.toml"
+    file.write_text('model = "resnet20"\npattern = ["2:4", "4x1"]\nsparsity = [0.5, 0.7]\nepochs = 3\n')
+
+    values = load_settings(None, file, {"sparsity": "0.25,0.75", "method": "snip", "epochs": None})
+
+    assert {
+        "model": "resnet20",
+        "pattern": ["2:4", "4x1"],
+        "sparsity": (0.25, 0.75),
+        "method": ("snip",),
+        "epochs": 3,
+    } == values
+    assert Path("runs/sweep-resnet20-digits") == sweep_out(values)
 
 
 @pytest.fixture(scope="module")

@@ -300,6 +300,16 @@ def test_a_plan_names_cells_and_seconds_and_writes_nothing(tiny: str, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_budget_in_other_words_is_the_same_sweep(finished: Path, tiny: str) -> None:
+    settings = {key: value for key, value in SETTINGS.items() if key != "sparsity"}
+
+    by_density = plan_sweep({"model": tiny, **settings, "density": 0.25}, finished)
+    by_budget = plan_sweep({"model": tiny, **settings, "budget": "sparsity=0.75"}, finished)
+
+    assert [NAMES[0], NAMES[2]] == [cell["dir"] for cell in by_density["cells"]]
+    assert by_density["cells"] == by_budget["cells"]
+
+
 def test_a_plan_of_a_finished_sweep_has_nothing_but_the_measuring_to_do(finished: Path, tiny: str) -> None:
     before = contents(finished)
 

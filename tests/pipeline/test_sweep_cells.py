@@ -16,6 +16,17 @@ def cells_of(precisions: tuple[str, ...] | None = None, **settings: Any) -> tupl
     return list_cells(values, read_axes(values, precisions))
 
 
+def test_a_latency_is_met_by_channels_and_skips_the_others() -> None:
+    dense, channel, other = cells_of(budget="latency=2.5ms@openvino,batch=8", pattern=("channel", "4x1"))
+
+    assert [None, None, True] == [
+        cell.reason and "needs --pattern channel" in cell.reason for cell in (dense, channel, other)
+    ]
+    assert ["ntksap-channel-latency2.5ms", "ntksap-4x1-latency2.5ms"] == [channel.name, other.name]
+    assert dense.config is not None
+    assert dense.config.budget is None
+
+
 def names(**settings: Any) -> list[str]:
     return [cell.name for cell in cells_of(**settings)]
 
