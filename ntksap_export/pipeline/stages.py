@@ -26,7 +26,9 @@ def run_prune(context: Context) -> tuple[str, ...]:
     dense = context.build_dense()
     whole = choice.on_dense(dense)
     table, health = mask_table(whole, layer_costs(dense, context.shape)), mask_health(choice.mask)
-    context.progress.say(f"{format_table(table)}\n{format_health(health)}")
+    context.progress.say(format_table(table))
+    for line in format_health(health).splitlines():
+        context.progress.say(line)
     for layer, reason in choice.left.items():
         context.progress.say(f"left whole: {layer} ({reason})")
     if choice.plan is not None:

@@ -7,7 +7,7 @@ from typing import Any
 from ntksap_export import recipes
 from ntksap_export.latency_budget import LatencyBudget, reached_text
 from ntksap_export.report.cells import headline_pair, p50, pruned_of
-from ntksap_export.report.document import plain
+from ntksap_export.report.document import in_a_line, plain
 from ntksap_export.report.inputs import Json, ReportInput, at, flag
 from ntksap_export.report.text import (
     ABSENT,
@@ -201,7 +201,7 @@ def environment_rows(profile: Json, more_versions: dict[str, str]) -> Rows:
     for key in keys if environment else []:
         value = at(environment, key, default=unknown.get(key))
         if value is not None and value != {} and value != []:
-            rows.append((_ENVIRONMENT.get(key, key.replace("_", " ")), _words(value)))
+            rows.append((_ENVIRONMENT.get(key, key.replace("_", " ")), in_a_line(value)))
     machine = at(profile, "machine", default={})
     for key, name in (("peak_gflops", "measured peak, GFLOP/s"), ("bandwidth_gb_s", "measured bandwidth, GB/s")):
         if told := at(machine, key):
@@ -209,10 +209,3 @@ def environment_rows(profile: Json, more_versions: dict[str, str]) -> Rows:
             rows.append((name, by_threads))
     versions = {**at(environment, "versions", default={}), **more_versions}
     return rows + [(name, str(version)) for name, version in sorted(versions.items())]
-
-
-def _words(value: Any) -> str:
-    """A value of any depth in one line."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_words(item)}" for key, item in value.items())
-    return plain(value)
