@@ -55,28 +55,18 @@ def open_run(context: Context, asked: Asked) -> Target:
     Raises:
         RunDirectoryError: the run has no graph yet.
     """
-    run = context.run
-    file = run.file("model.onnx")
-    if not file.is_file():
-        raise RunDirectoryError(f"'{run.path}' has no model.onnx; run `ntksap export` first")
-    graph = load_dense(file)
-    plan = run.file(CHANNELS) if context.channel_plan() is not None else None
-    own = Variant("sparse", file, context.model_arguments, run.file("model.safetensors"), context.shape, plan)
-    there = {name: path for name in PRECISIONS if (path := run.file(f"model.{name}.onnx")).is_file()}
-    lower = tuple(
-        Variant("sparse", path, None, None, context.shape, precision=name)
-        for name, path in there.items()
-        if asked.wants(name)
-    )
+    run, own = context.run, run_variants(context, asked)
+    there = {variant.precision for variant in own}
+    graph = load_dense(run.file("model.onnx"))
     whole = twin_of(
         graph,
         context.mask(),
-        plan is not None,
+        context.channel_plan() is not None,
         lambda: made_graph(context, context.architecture().eval(), None, preprocessing_of(context)).graph,
     )
     return Target(
         run.path.absolute().name,
-        ((own,) if asked.wants("fp32") else ()) + lower,
+        own,
         _dense(whole, context.model_arguments, context.shape, asked),
         _structure(whole),
         run_files(run.path),
@@ -86,6 +76,24 @@ def open_run(context: Context, asked: Asked) -> Target:
             if name not in there
         },
     )
+
+
+def run_variants(context: Context, asked: Asked) -> tuple[Variant, ...]:
+    """The network of a run, called `sparse`, in each precision that was exported and is asked for.
+
+    Raises:
+        RunDirectoryError: the run has no graph yet.
+    """
+    run = context.run
+    file = run.file("model.onnx")
+    if not file.is_file():
+        raise RunDirectoryError(f"'{run.path}' has no model.onnx; run `ntksap export` first")
+    plan = run.file(CHANNELS) if context.channel_plan() is not None else None
+    found = [Variant("sparse", file, context.model_arguments, run.file("model.safetensors"), context.shape, plan)]
+    for name in PRECISIONS:
+        if (path := run.file(f"model.{name}.onnx")).is_file():
+            found.append(Variant("sparse", path, None, None, context.shape, precision=name))
+    return tuple(variant for variant in found if asked.wants(variant.precision))
 
 
 def run_files(path: Path) -> dict[str, int]:
