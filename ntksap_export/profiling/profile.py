@@ -38,7 +38,7 @@ def profile(
         progress: where cells are shown.
 
     Returns:
-        One row per cell (docs/measuring.md has its keys), by backend, device, batch, threads, streams, variant and
+        One row per cell (docs/profile.md has its keys), by backend, device, batch, threads, streams, variant and
         precision; a cell that cannot be measured has `status: skipped` and a reason, and `fallback: true` where the
         runtime took something else than asked.
     """
