@@ -194,21 +194,26 @@ def _kind(target: str) -> str:
 
 
 def _names(targets: Sequence[str], kinds: Sequence[str]) -> list[str]:
-    """The end of each path that no other target has, without the suffix of a file; a model's name as it is."""
-    parts = []
-    for target, kind in zip(targets, kinds, strict=True):
-        path = Path(target).absolute()
-        parts.append((target,) if kind == "model" else path.parts if kind == "run" else path.with_suffix("").parts)
-    if len(set(parts)) < len(parts):
-        twice = next(target for target, own in zip(targets, parts, strict=True) if parts.count(own) > 1)
-        raise ConfigError(f"'{twice}' stands there twice, or once as a file and once as a directory; name it once")
-    names = []
-    for own in parts:
-        count = next(
-            n for n in range(1, len(own) + 1) if sum(other[-n:] == own[-n:] for other in parts) == 1 or n == len(own)
-        )
-        names.append("/".join(own[-count:]))
-    return names
+    """The end of each path that no other has, without a file's suffix where none needs it; a model's name as it is."""
+    whole = [
+        (target,) if kind == "model" else Path(target).absolute().parts
+        for target, kind in zip(targets, kinds, strict=True)
+    ]
+    if len(set(whole)) < len(whole):
+        twice = next(target for target, parts in zip(targets, whole, strict=True) if whole.count(parts) > 1)
+        raise ConfigError(f"'{twice}' stands there twice; name it once")
+    bare = [
+        (*parts[:-1], Path(parts[-1]).stem) if kind in ("graph", "checkpoint") else parts
+        for parts, kind in zip(whole, kinds, strict=True)
+    ]
+    used = [short if bare.count(short) == 1 else parts for short, parts in zip(bare, whole, strict=True)]
+    return ["/".join(own[-_unlike(own, used) :]) for own in used]
+
+
+def _unlike(own: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> int:
+    """How many parts from the end tell it apart."""
+    counts = range(1, len(own) + 1)
+    return next((n for n in counts if sum(other[-n:] == own[-n:] for other in others) == 1), len(own))
 
 
 def _dense(

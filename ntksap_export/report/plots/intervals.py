@@ -46,11 +46,11 @@ class Forest:
 
 
 def strip_chart(groups: Sequence[tuple[str, Sequence[Strip]]], *, label: str, axis: str) -> str:
-    """One row a distribution, all from zero; on a logarithmic axis where medians are more than eightfold apart."""
+    """One row a distribution, all from zero; on a logarithmic axis where they span more than twelvefold."""
     strips = [strip for _, group in groups for strip in group]
     ends = [value for strip in strips for value in (strip.p50, strip.p90, strip.p99) if value is not None]
     middles = [strip.p50 for strip in strips]
-    if middles and 0 < 8 * min(middles) < max(middles):
+    if middles and 0 < 12 * min(middles) < max(ends):
         scale = log(axis, [*ends, *(strip.low for strip in strips if strip.low)])
     else:
         scale = linear(axis, ends, zero=True, count=4)
