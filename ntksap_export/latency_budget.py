@@ -108,10 +108,8 @@ def split_budget(text: str) -> dict[str, str | float]:
 def reached_text(told: Mapping[str, Any]) -> str:
     """One line: asked, promised and measured side by side, out of `latency` of mask.json."""
     low, high = told["ci_ms"]
-    return (
-        f"asked {told['asked_ms']:.4g} ms, promised {told['promised_ms']:.4g} ms, measured {told['measured_ms']:.4g} ms "
-        f"({low:.4g} to {high:.4g}); dense {told['dense_ms']:.4g} ms, narrowest {told['narrowest_ms']:.4g} ms"
-    )
+    parts = [f"{word} {told[f'{word}_ms']:.4g} ms" for word in ("asked", "promised", "measured", "dense", "narrowest")]
+    return f"{', '.join(parts[:3])} ({low:.4g} to {high:.4g}); {', '.join(parts[3:])}"
 
 
 def _milliseconds(text: str) -> float:

@@ -168,6 +168,13 @@ def test_what_could_not_be_measured_is_refused_at_once(
     assert not (tmp_path / "out").exists()
 
 
+def test_several_processes_do_not_time_beside_each_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(latency, "world_size", lambda: 2)
+
+    with pytest.raises(ConfigError, match="measured in one process, got 2; run `ntksap prune` without torchrun"):
+        run_road(config(), tmp_path / "out", stages=("prune",))
+
+
 def test_a_table_of_other_threads_is_refused(machine: Machine, tmp_path: Path) -> None:
     pruned(config(), tmp_path / "out")
     table = tmp_path / "out" / TABLE
@@ -195,11 +202,11 @@ def test_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(latency_table, "WHOLE", Effort((3, 3), 0.05, 3, 0.05, 1.0))
     run = tmp_path / "out"
     with pytest.raises(ConfigError, match="cannot be met"):
-        pruned(config("latency=1us,threads=1", model="resnet18"), run)
+        pruned(config("latency=1us,threads=1", model="vgg11_bn", image_size=32), run)
     networks = [row[0] for name, row in json.loads((run / TABLE).read_text())["timings"].items() if "network" in name]
     asked = math.sqrt(networks[0] * networks[1])
 
-    told = pruned(config(f"latency={asked:.6f}ms,threads=1", model="resnet18"), run)["latency"]
+    told = pruned(config(f"latency={asked:.6f}ms,threads=1", model="vgg11_bn", image_size=32), run)["latency"]
 
     assert 0 < told["measured_ms"] <= told["asked_ms"]  # type: ignore[index]
     slim = ChannelPlan.from_json(json.loads((run / "channels.json").read_text()))
