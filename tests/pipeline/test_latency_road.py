@@ -26,6 +26,7 @@ from ntksap_export.pruning import ChannelPlan
 from ntksap_export.runtime import backends
 from ntksap_export.timing import Timing
 from tests.conftest import Recorder, small_config
+from tests.support.own import NETS, own_module
 
 Call = Callable[..., tuple[int, str, str]]
 TABLE = "latency_table.json"
@@ -200,13 +201,14 @@ def test_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(latency_table, "LAYERS", Effort((2, 2), 0.001, 2, 0.001, 1.0))
     monkeypatch.setattr(latency_table, "WHOLE", Effort((3, 3), 0.05, 3, 0.05, 1.0))
-    run = tmp_path / "out"
+    run, wide = tmp_path / "out", "\n\ndef wide(num_classes):\n    return Net(num_classes, width=128)\n"
+    model = f"{own_module(tmp_path, monkeypatch, NETS + wide)}:wide"
     with pytest.raises(ConfigError, match="cannot be met"):
-        pruned(config("latency=1us,threads=1", model="vgg11_bn", image_size=32), run)
+        pruned(config("latency=1us,threads=1", model=model, image_size=32), run)
     networks = [row[0] for name, row in json.loads((run / TABLE).read_text())["timings"].items() if "network" in name]
     asked = math.sqrt(networks[0] * networks[1])
 
-    told = pruned(config(f"latency={asked:.6f}ms,threads=1", model="vgg11_bn", image_size=32), run)["latency"]
+    told = pruned(config(f"latency={asked:.6f}ms,threads=1", model=model, image_size=32), run)["latency"]
 
     assert 0 < told["measured_ms"] <= told["asked_ms"]  # type: ignore[index]
     slim = ChannelPlan.from_json(json.loads((run / "channels.json").read_text()))
