@@ -94,7 +94,9 @@ def passes_json(log: Sequence[PassLog]) -> dict[str, Any]:
 
 def pass_lines(log: Sequence[PassLog]) -> tuple[str, ...]:
     """What the passes did, for people."""
-    return tuple(line for entry in log for line in entry.lines())
+    stripped = any(entry.name == "strip_metadata" for entry in log)
+    leaks = () if stripped else ("warning: --passes leaves strip_metadata out: the graph names paths of this machine",)
+    return (*(line for entry in log for line in entry.lines()), *leaks)
 
 
 def made_graph(context: Context, model: nn.Module, mask: Mask | None, told: Preprocessing) -> Made:

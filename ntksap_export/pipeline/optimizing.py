@@ -59,7 +59,7 @@ def optimize_file(
     """
     names = select_passes(passes or _NOT_USUAL)
     _check_target(source, target, overwrite)
-    after, sparse, told = _optimized(source, names, progress or Silent())
+    after, sparse, told = _optimized(source, target, names, progress or Silent())
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".part", dir=target.parent) as beside:
         staged = Path(beside) / target.name
@@ -82,9 +82,13 @@ def optimize_file(
     }
 
 
-def _optimized(source: Path, names: Sequence[str], progress: Progress) -> tuple[Graph, tuple[str, ...], dict[str, Any]]:
+def _optimized(
+    source: Path, target: Path, names: Sequence[str], progress: Progress
+) -> tuple[Graph, tuple[str, ...], dict[str, Any]]:
     """The new graph, names of the sparse initializers that the old one had, and what was done."""
     stored = Graph.load(source)
+    if target.exists() and any(target.samefile(file) for file in graph_files(source)[1:]):
+        raise ConfigError(f"'{target}' holds the weights of '{source}'; name another file")
     before = with_dense(stored, source)
     after, log = optimize(before, names)
     for entry in log:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from ntksap_export.errors import ConfigError
-from ntksap_export.pipeline.pareto import pareto_front
+from ntksap_export.pareto import pareto_front
 
 # Points are compared where all of this is the same.
 PLACE: Final = ("backend", "device", "batch", "threads")

@@ -185,11 +185,12 @@ _ENVIRONMENT = {
     "cpu": "CPU",
     "cores": "cores",
     "gpu": "GPU",
+    "ram_bytes": "RAM",
     "os": "operating system",
     "python": "Python",
     "isa": "ISA",
+    "governor": "CPU governor",
 }
-_ENVIRONMENT |= {"governor": "CPU governor"}
 
 
 def environment_rows(profile: Json, more_versions: dict[str, str]) -> Rows:
@@ -201,7 +202,10 @@ def environment_rows(profile: Json, more_versions: dict[str, str]) -> Rows:
     for key in keys if environment else []:
         value = at(environment, key, default=unknown.get(key))
         if value is not None and value != {} and value != []:
-            rows.append((_ENVIRONMENT.get(key, key.replace("_", " ")), in_a_line(value)))
+            name = _ENVIRONMENT.get(key, key.removesuffix("_bytes").replace("_", " "))
+            rows.append(
+                (name, size(value) if key.endswith("_bytes") and isinstance(value, int | float) else in_a_line(value))
+            )
     machine = at(profile, "machine", default={})
     for key, name in (("peak_gflops", "measured peak, GFLOP/s"), ("bandwidth_gb_s", "measured bandwidth, GB/s")):
         if told := at(machine, key):

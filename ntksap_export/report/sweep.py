@@ -19,6 +19,7 @@ from ntksap_export.report.document import (
     figures,
     plain,
 )
+from ntksap_export.report.facts import environment_rows
 from ntksap_export.report.inputs import Json, at
 from ntksap_export.report.page import to_html
 from ntksap_export.report.text import milliseconds, number, percent, plural, size
@@ -172,7 +173,8 @@ def _by_place(points: Iterable[Point]) -> dict[str, list[Point]]:
     for point in points:
         facts = point.facts
         words = [str(facts[key]) for key in ("backend", "device") if facts.get(key)]
-        words += [f"{key} {facts[key]}" for key in ("batch", "threads") if facts.get(key) is not None]
+        words += [f"batch {facts['batch']}"] if facts.get("batch") is not None else []
+        words += [plural(int(facts["threads"]), "thread")] if facts.get("threads") is not None else []
         places.setdefault(", ".join(words), []).append(point)
     return places
 
@@ -251,10 +253,8 @@ def _axes(tree: Json) -> tuple[Part, ...]:
 
 
 def _environment(tree: Json) -> tuple[Part, ...]:
-    told = at(tree, "environment", default={})
-    rows = tuple((str(key), plain(value)) for key, value in told.items() if not isinstance(value, dict | list))
-    versions = tuple((str(key), plain(value)) for key, value in at(told, "versions", default={}).items())
-    return (Facts((*rows, *versions)),) if rows or versions else (Words("Not recorded.", "absent"),)
+    rows = environment_rows(tree, {})
+    return (Facts(tuple(rows)),) if rows else (Words("Not recorded.", "absent"),)
 
 
 def _command(tree: Json) -> tuple[Part, ...]:

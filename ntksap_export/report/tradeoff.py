@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ntksap_export.pareto import pareto_front
 from ntksap_export.report.document import Figure
 from ntksap_export.report.plots import Curve, Dot, Dots, Key, Limit, linear, log, plot
 from ntksap_export.report.text import percent
@@ -118,11 +119,9 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
 
     In order of cost; of equal points the first.
     """
-    found: list[int] = []
-    for place in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1], i)):
-        if not found or points[place][1] > points[found[-1]][1]:
-            found.append(place)
-    return found
+    on_front = pareto_front([(cost, -gain) for cost, gain in points])
+    first = {points[place]: place for place in reversed(range(len(points))) if on_front[place]}
+    return [first[point] for point in sorted(first)]
 
 
 def _stairs(front: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:

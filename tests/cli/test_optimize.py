@@ -87,6 +87,17 @@ def test_external_data_are_read(ntksap: Call, tmp_path: Path) -> None:
     np.testing.assert_allclose(run(onnx.load(str(target)), given), run(foreign(), given), atol=1e-5)
 
 
+def test_the_data_of_the_graph_that_is_read_are_never_replaced(ntksap: Call, tmp_path: Path) -> None:
+    pair, data = tmp_path / "in.onnx", tmp_path / "in.data"
+    onnx.save(foreign(), str(pair), save_as_external_data=True, location="in.data", size_threshold=100)
+    before = data.read_bytes()
+
+    code, _, err = ntksap("optimize", pair, data, "--overwrite")
+
+    said = f"error: '{data}' holds the weights of '{pair}'; name another file\n"
+    assert (2, said, before) == (code, err, data.read_bytes())
+
+
 def test_passes_work_on_sparse_initializers_which_stay_sparse_where_that_is_smaller(
     ntksap: Call, tmp_path: Path
 ) -> None:

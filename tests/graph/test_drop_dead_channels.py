@@ -441,6 +441,32 @@ def test_what_an_unknown_operator_reads_stays(reader: str, why: str) -> None:
     assert {"w1: 1 constant channels": why} == reasons(log.outcome)
 
 
+def test_a_dead_channel_stays_where_a_weight_on_it_is_not_finite() -> None:
+    broken = W2.copy()
+    broken[:, 2] = np.inf
+    proto = model(INNER, w1=emptied(W1, 2, 3), b1=bias(1, 1, 0, 0, 1, 1), w2=broken, b2=B2, **FC)
+
+    after, outcome = compacted(proto)
+
+    assert (5, 3, 3, 3) == shapes(after)["w1"]
+    assert {"w1: 1 constant channels": "a weight of Conv 'last' on it is not finite"} == reasons(outcome)
+
+
+def test_a_convolution_whose_weight_is_computed_says_so() -> None:
+    proto = model(
+        f"v = Neg(w1) a = Conv(images, v, b1) r = Relu(a) last = Conv(r, w2, b2) {HEAD}",
+        w1=W1,
+        b1=B1,
+        w2=W2,
+        b2=B2,
+        **FC,
+    )
+
+    _, outcome = compacted(proto, atol=0)
+
+    assert {"Conv 'a'": "its weight 'v' is not constant"} == reasons(outcome)
+
+
 def test_what_a_subgraph_reads_stays() -> None:
     proto = model(
         f"a = Conv(images, w1, b1) r = Relu(a) yes = Constant<value = bool {{1}}>() "
@@ -483,9 +509,10 @@ def test_initializers_that_are_inputs_too_are_constant_only_in_old_files(ir: int
     for item in proto.graph.initializer:
         proto.graph.input.append(onnx.helper.make_tensor_value_info(item.name, item.data_type, list(item.dims)))
 
-    after, _ = compacted(proto)
+    after, outcome = compacted(proto)
 
     assert (5 if goes else 6) == shapes(after)["w1"][0]
+    assert goes == ("its weight 'w1' is also an input, which a caller may set" not in reasons(outcome).values())
     listed = {value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim] for value in after.graph.input}
     assert all(listed[name] == list(shape) for name, shape in shapes(after).items())
 

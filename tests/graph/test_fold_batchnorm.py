@@ -85,6 +85,14 @@ def test_a_gemm_with_its_factors(transposed: int, operands: str) -> None:
     assert ["Flatten", "Gemm", "Relu"] == [node.op_type for node in after.graph.node]
 
 
+def test_a_gemm_whose_bias_is_one_number_for_each_row_is_left() -> None:
+    body = f"flat = Flatten<axis = 1>(images) a = Gemm(flat, w, b) {NORM} logits = Relu(n)"
+
+    _, outcome = folded(model(body, shape="4, 3, 6, 6", out="4, 4", w=draw(5, 108, 4), b=draw(6, 4, 1), **PARAMETERS))
+
+    assert {NAME: "the bias before it is not one number for each channel"} == reasons(outcome)
+
+
 def test_a_norm_that_is_the_output_leaves_its_name() -> None:
     body = "flat = Flatten<axis = 1>(images) a = Gemm(flat, w) logits = BatchNormalization(a, gamma, beta, mean, var)"
 

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from ntksap_export import models
 from ntksap_export.config import make_config
 from ntksap_export.errors import ConfigError, RunDirectoryError
 from ntksap_export.graph import SPARSE_WARNING, Graph, load_dense, read_preprocessing
@@ -140,6 +141,19 @@ def test_sparse_initializers_are_what_was_compared(finished_run: Path) -> None:
     run_stage("profile", finished_run, {"profile_device": ("cpu",)})
     cells = json.loads((finished_run / "profile.json").read_text())["cells"]
     assert [("sparse", "measured"), ("dense", "measured")] == [(cell["variant"], cell["status"]) for cell in cells]
+
+
+@pytest.mark.parametrize(("passes", "warned"), [(("fold_batchnorm",), True), (("-fold_batchnorm",), False)])
+def test_a_graph_that_keeps_the_paths_of_its_maker_is_warned_of(
+    finished_run: Path, passes: tuple[str, ...], warned: bool
+) -> None:
+    said = Recorder()
+
+    run_stage("export", finished_run, {"passes": passes}, progress=said)
+
+    package = str(Path(models.__file__).parent).encode()
+    assert warned == (package in (finished_run / "model.onnx").read_bytes())
+    assert warned == any("strip_metadata out: the graph names paths" in line for line in said.lines)
 
 
 def test_sparse_weights_and_a_file_of_their_own_are_refused_together() -> None:

@@ -128,8 +128,11 @@ def test_one_more_sparsity_runs_one_more_cell_and_measures_all_again(
 ) -> None:
     ran = breaking(monkeypatch, "none", AssertionError())
 
-    tree = sweep({"model": tiny, **SETTINGS, "sparsity": (0.5, 0.75, 0.9)}, finished)
+    recorder = Recorder()
+    tree = sweep({"model": tiny, **SETTINGS, "sparsity": (0.5, 0.75, 0.9)}, finished, progress=recorder)
 
+    assert [] == [line for line in recorder.lines if "\n" in line]  # the tables of each run stay in its files
+    assert any(line.startswith("mask health: ") for line in recorder.lines)
     assert ["magnitude-unstructured-0.9"] == ran
     assert [f"{name} fp32" for name in (*NAMES, *ran)] == profile.calls[0][0]
     assert 4 == sum(len(cell["points"]) for cell in tree["cells"])

@@ -160,3 +160,17 @@ def test_the_ratio_is_that_of_the_p50_shown(log: Log, monkeypatch: pytest.Monkey
     ratio = b["ratio"]
     assert b["latency_ms"]["p50"] / a["latency_ms"]["p50"] == ratio["value"] == pytest.approx(0.5)
     assert ratio["low"] <= ratio["value"] <= ratio["high"]
+
+
+def test_a_baseline_without_the_precision_is_compared_with_in_fp32(log: Log) -> None:
+    variants = (*_graphs("slim", "fp32", "int8"), *_graphs("dense", "fp32"))
+
+    rows = run_profile(variants, precisions=("int8", "fp32"))
+
+    found = {(row["variant"], row["precision"]): row.get("ratio", {}).get("precision") for row in rows}
+    assert {
+        ("slim", "int8"): "fp32",
+        ("slim", "fp32"): "fp32",
+        ("dense", "int8"): None,
+        ("dense", "fp32"): None,
+    } == found

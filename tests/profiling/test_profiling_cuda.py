@@ -39,4 +39,5 @@ def test_a_recorded_graph_computes_anew() -> None:
 
 def test_a_copy_takes_time_and_memory_is_told() -> None:
     assert cuda.copy_ms(np.ones((4, 3, 64, 64), np.float32)) > 0
-    assert {"peak_cuda_allocated_bytes", "peak_cuda_reserved_bytes", "cuda_device_used_bytes"} == set(cuda.memory())
+    assert {"peak_cuda_allocated_bytes", "peak_cuda_reserved_bytes", "cuda_device_used_bytes"} == set(cuda.memory(True))
+    assert {"cuda_device_used_bytes"} == set(cuda.memory(False))

@@ -46,7 +46,7 @@ def _cut_layer(plan: Plan, layer: Layer) -> None:
     if layer.groups == 1:
         weight = np.compress(inputs, weight, axis=in_axis)
         moved = np.where(inputs | np.isnan(source.constant), 0, source.constant)
-        bias = bias + (layer.sums * np.where(layer.read, moved, 0)).sum(axis=1)
+        bias = bias + (np.where(layer.read & (moved != 0), layer.sums, 0) * moved).sum(axis=1)
     else:
         kept = int(inputs.reshape(layer.groups, -1)[:, 0].sum())
         next(item for item in node.attribute if item.name == "group").i = kept

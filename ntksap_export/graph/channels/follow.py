@@ -9,7 +9,7 @@ import numpy as np
 
 from ntksap_export.graph.analysis import Index
 from ntksap_export.graph.channels.constants import is_float
-from ntksap_export.graph.channels.layers import Layer, read_layer
+from ntksap_export.graph.channels.layers import CONVOLUTIONS, Layer, read_layer
 from ntksap_export.graph.channels.values import Classes, Ids, Numbers, Value
 from ntksap_export.graph.shapes import Shape
 
@@ -27,6 +27,7 @@ class Channels:
         reshapes: nodes whose constant shape names a number of channels.
         pinned: (ids, reason) of channels that must stay.
         lost: id -> why a constant was one no further.
+        strange: convolution -> why it is no layer that can be followed.
     """
 
     index: Index
@@ -37,6 +38,7 @@ class Channels:
     reshapes: list[int] = field(default_factory=list)
     pinned: list[tuple[Ids, str]] = field(default_factory=list)
     lost: dict[int, str] = field(default_factory=dict)
+    strange: dict[int, str] = field(default_factory=dict)
 
     def value(self, name: str) -> Value | None:
         """The value; one that is not followed has all its channels pinned; None where their number is not known."""
@@ -71,6 +73,8 @@ def follow_layer(channels: Channels, at: int) -> str | None:
     """Conv, ConvTranspose, Gemm, MatMul."""
     layer = read_layer(channels.index, at)
     if isinstance(layer, str):
+        if channels.index.nodes[at].op_type in CONVOLUTIONS:  # products of two values are common, and no layers
+            channels.strange[at] = layer
         return layer
     source = channels.value(layer.source)
     outputs, inputs = layer.weight.shape[:2]

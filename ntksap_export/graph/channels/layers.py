@@ -18,7 +18,8 @@ from onnx import helper
 
 from ntksap_export.graph.analysis import FLOATS, Array, Index
 
-LAYERS: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+CONVOLUTIONS: Final = ("Conv", "ConvTranspose")
+LAYERS: Final = (*CONVOLUTIONS, "Gemm", "MatMul")
 
 
 @dataclass(frozen=True, slots=True)

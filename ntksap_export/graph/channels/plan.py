@@ -4,7 +4,7 @@ Begin with all classes gone and let those stay that must, until nothing more mus
 
     - what the outside or an unknown operator reads;
     - an input channel of a layer, if an output channel that stays has a weight on it, and its constant cannot be moved
-      into the bias: there is none, or it is not 0 and a tap with weight falls on padding;
+      into the bias: there is none, or it is not 0 and a tap with weight falls on padding, or a weight is not finite;
     - one channel of each value: runtimes have no values without channels. Nobody needs what it says, so that what it
       reads need not stay for it.
 
@@ -99,6 +99,8 @@ def _keep_read(plan: Plan, layer: Layer) -> None:
     _keep(plan, plan.roots[source.ids[read & ~known]], None)
     name = plan.channels.title(layer.at)
     _keep(plan, plan.roots[source.ids[padding]], f"its constant is not 0 and meets the zero padding of {name}")
+    broken = known & ~np.isfinite(layer.sums[rows]).all(axis=0)
+    _keep(plan, plan.roots[source.ids[broken]], f"a weight of {name} on it is not finite")
 
 
 def _keep_one_of_each(plan: Plan) -> None:

@@ -115,8 +115,8 @@ def _said(totals: Mapping[str, Any]) -> str:
 
 
 def _left(plan: Plan) -> tuple[Left, ...]:
-    """Constant channels of each layer that stay, by reason."""
-    left = []
+    """Convolutions that are not followed, and constant channels of each layer that stay, by reason."""
+    left = [Left(plan.channels.title(at), reason) for at, reason in plan.channels.strange.items()]
     for layer in plan.channels.layers:
         value = plan.channels.values[layer.target]
         constant = value.ids[~np.isnan(value.constant)]

@@ -71,7 +71,7 @@ def _refusal(index: Index, at: int, before: int | None) -> str | None:
 
 def _misfit(index: Index, before: int, channels: int) -> str | None:
     bias = _bias(index, before)
-    if bias is not None and bias.size not in (1, channels):
+    if bias is not None and bias.shape not in ((channels,), (1, channels), (1, 1), (1,), ()):  # (N, 1) is one per row
         return "the bias before it is not one number for each channel"
     return None
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntksap_export.pipeline.pareto import pareto_front
+from ntksap_export.pareto import pareto_front
 
 # Few different values, so that ties are frequent.
 VALUES = st.one_of(st.none(), st.integers(0, 4).map(float))
