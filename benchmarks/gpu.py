@@ -3,9 +3,9 @@
     python benchmarks/gpu.py
 
 Walks the road with `--device cuda` for resnet20 and resnet50 on the embedded digits, keeps what the stages report, and
-runs data.py, masking.py, pruning.py, training.py and profiles.py (the table of ResNet-50) there. Writes results/gpu.json
-and results/gpu.txt beside theirs. The paper's
-table takes hours and CIFAR-10: `python benchmarks/accuracy.py --suite paper`.
+runs data.py, masking.py, pruning.py, training.py and profiles.py (the table of ResNet-50) there. Writes
+results/gpu.json and results/gpu.txt beside theirs. The paper's table takes hours and CIFAR-10:
+`python benchmarks/accuracy.py --suite paper`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from common import save
 
 from ntksap_export import make_config, run_road
 from ntksap_export.pipeline import summary
-
 
 TABLE = ("--device", "cuda", "--batches", "1,16,64", "--precisions", "fp32,bf16,fp16,int8")
 
