@@ -138,7 +138,7 @@ def table(cells: Sequence[Mapping[str, Any]], facts: Mapping[str, Mapping[str, A
         heads += [f"{name} ms" for name in names] + [f"{name} peak MB" for name in names]
         lines += [
             "",
-            f"batch {batch}, {threads} threads",
+            f"batch {batch}, threads {threads}",
             "",
             row(heads),
             row(["---", "---", *["---:"] * (len(heads) - 2)]),
@@ -168,7 +168,7 @@ def milliseconds(cell: Mapping[str, Any] | None) -> str:
     low, high = cell["median_ci_ms"]
     ratio = cell.get("ratio")
     beside = "" if ratio is None else f" ({ratio['value']:.2f}x)"
-    return f"{cell['latency_ms']['p50']:.1f} ±{(high - low) / 2:.1f}{beside}"
+    return f"{cell['latency_ms']['p50']:.4g} ±{(high - low) / 2:.2g}{beside}"
 
 
 def megabytes(size: int | None) -> str:
