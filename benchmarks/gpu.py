@@ -3,12 +3,14 @@
     python benchmarks/gpu.py
 
 Walks the road with `--device cuda` for resnet20 and resnet50 on the embedded digits, keeps what the stages report, and
-runs data.py, masking.py, pruning.py and training.py there. Writes results/gpu.json and results/gpu.txt. The paper's
-table takes hours and CIFAR-10: `python benchmarks/accuracy.py --suite paper`.
+runs data.py, masking.py, pruning.py, training.py and profiles.py (the table of ResNet-50) there. Writes
+results/gpu.json and results/gpu.txt beside theirs. The paper's table takes hours and CIFAR-10:
+`python benchmarks/accuracy.py --suite paper`.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -22,6 +24,8 @@ from common import save
 
 from ntksap_export import make_config, run_road
 from ntksap_export.pipeline import summary
+
+TABLE = ("--device", "cuda", "--batches", "1,16,64", "--precisions", "fp32,bf16,fp16,int8")
 
 
 def main() -> None:
@@ -48,6 +52,7 @@ def main() -> None:
     masking.main()
     pruning.run("cuda")
     training.run("cuda")
+    subprocess.run([sys.executable, Path(__file__).with_name("profiles.py"), *TABLE], check=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,19 @@ import traceback
 import typer
 
 from ntksap_export.cli import options
-from ntksap_export.cli.commands import chain, convert, export, inspect, listing, optimize, profile, prune, report, train
+from ntksap_export.cli.commands import (
+    chain,
+    convert,
+    export,
+    inspect,
+    listing,
+    optimize,
+    profile,
+    prune,
+    report,
+    sweep,
+    train,
+)
 from ntksap_export.errors import (
     BUG_EXIT_CODE,
     INTERRUPTED_EXIT_CODE,
@@ -41,6 +53,7 @@ app.command("export")(export.export)
 app.command("optimize")(optimize.optimize)
 app.command("profile")(profile.profile)
 app.command("report")(report.report)
+app.command("sweep")(sweep.sweep)
 app.command("convert")(convert.convert)
 app.command("inspect")(inspect.inspect)
 app.command("list")(listing.list_)

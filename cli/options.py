@@ -6,8 +6,8 @@ Flags default to None: what was not given comes from --config, and then from `Ru
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -196,6 +196,13 @@ PROFILE = (
     "profile_percentiles", "profile_min_time", "profile_max_time", "profile_target_ci",
     "profile_mode", "profile_rate", "profile_limit", "profile_per_layer", "profile_cuda_graph",
 )  # fmt: skip
+# A sweep compares latencies; how a server is loaded is for `ntksap profile` of the network that is chosen.
+SWEPT = ("method", "sparsity", "pattern")
+_NOT_SWEEP = (
+    "density", "fp16", "int8", "profile_streams", "profile_precision", "profile_mode", "profile_rate", "profile_limit",
+    "profile_per_layer",
+)  # fmt: skip
+SWEEP = tuple(name for name in (*DATA, *PRUNE, *TRAIN, *EXPORT, *PROFILE) if name not in _NOT_SWEEP)
 
 Model = Annotated[
     str | None,
@@ -223,18 +230,21 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors")]
 
 
-def takes(*names: str, rename: Mapping[str, str] | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes(
+    *names: str, rename: Mapping[str, str] | None = None, several: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a verb the flags of these settings; they reach it in `**settings`, None where not given.
 
     Args:
         names: keys of `FLAGS`.
         rename: key -> flag name, where a verb calls it differently.
+        several: keys of which this verb takes several values, by commas.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(function, eval_str=True)
         own = [item for item in signature.parameters.values() if item.kind is not inspect.Parameter.VAR_KEYWORD]
-        added = [_parameter(name, (rename or {}).get(name, name)) for name in names]
+        added = [_parameter(name, (rename or {}).get(name, name), name in several) for name in names]
         function.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
         function.__annotations__ = {item.name: item.annotation for item in (*own, *added)}
         return function
@@ -242,8 +252,8 @@ def takes(*names: str, rename: Mapping[str, str] | None = None) -> Callable[[Cal
     return decorate
 
 
-def given(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that were given, lists split at commas.
+def given(settings: Mapping[str, Any], several: Collection[str] = ()) -> dict[str, Any]:
+    """The settings that were given, lists split at commas, `several` among them.
 
     Raises:
         ConfigError: an item of a list that is not a number.
@@ -252,7 +262,7 @@ def given(settings: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in settings.items():
         if value is None or value == []:
             continue
-        items = FLAGS[name].items
+        items = FLAGS[name].kind if name in several else FLAGS[name].items
         values[name] = _split(name, value, items) if items else tuple(value) if isinstance(value, list) else value
     return values
 
@@ -265,8 +275,10 @@ def _split(name: str, text: str, kind: type) -> tuple[Any, ...]:
         raise ConfigError(f"--{flag} takes numbers separated by commas; got '{text}'") from None
 
 
-def _parameter(name: str, shown: str) -> inspect.Parameter:
+def _parameter(name: str, shown: str, several: bool) -> inspect.Parameter:
     flag = FLAGS[name]
+    if several:
+        flag = replace(flag, kind=str, help=f"{flag.help}. Several by commas")
     text = f"--{shown.replace('_', '-')}"
     if flag.kind is bool:
         text = f"{text}/--no-{shown.replace('_', '-')}"

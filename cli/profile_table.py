@@ -79,10 +79,10 @@ def comparison_table(result: Mapping[str, Any]) -> list[str]:
 def _table(groups: Mapping[str, Sequence[Row]], pruned: str, on: Screen) -> list[str]:
     rows = [row for group in groups.values() for row in group]
     names = {id(row): _variant(row, pruned) for row in rows}
-    name_width = min(max(_NAMES[0], *map(len, names.values())), _NAMES[1])
     cells = {column: [column.text(row) for row in rows] for column in _columns(rows, on.unicode)}
     widths = {column: max(len(column.header), *map(len, texts)) for column, texts in cells.items() if any(texts)}
     room = on.width - 6  # for name, bar and columns; the rest is space between them, and a mark
+    name_width = min(max(_NAMES[0], *map(len, names.values())), _NAMES[1], max(_NAMES[0], room // 3))
     shown = _fitting(widths, room - name_width - _BARS[0])
     left = room - sum(widths[column] + 2 for column in shown)
     bar_width = max(_BARS[0], min(_BARS[1], left - name_width))

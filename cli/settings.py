@@ -9,7 +9,7 @@ from typing import Any
 
 from ntksap_export import recipes
 from ntksap_export.cli import console, texts
-from ntksap_export.cli.options import given
+from ntksap_export.cli.options import SWEPT, given
 from ntksap_export.config import DEFAULT_SPARSITY, RunConfig, make_config, merge
 from ntksap_export.config_file import read_toml
 from ntksap_export.errors import ConfigError
@@ -23,16 +23,33 @@ def load_config(model: str | None, file: Path | None, settings: Mapping[str, Any
     Raises:
         ConfigError: no model, no such recipe, an unknown key, or a value out of range.
     """
-    values = recipes.lay_under(merge(read_toml(file) if file else {}, given(settings)), model)
+    return make_config(_with_model(recipes.lay_under(_merged(file, given(settings)), model)))
+
+
+def load_settings(model: str | None, file: Path | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay the flags over the file, for a sweep: several values of a swept key stay several, and the recipe waits.
+
+    Raises:
+        ConfigError: no model, no such recipe, an unknown key, or a list with something that is none of its items.
+    """
+    values = {**_merged(file, given(settings, SWEPT)), **({} if model is None else {"model": model})}
+    _with_model(recipes.lay_under(values, None))
+    return values
+
+
+def _merged(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
+    return merge(read_toml(file) if file else {}, flags)
+
+
+def _with_model(values: dict[str, Any]) -> dict[str, Any]:
     if "model" not in values:
         raise ConfigError("name a MODEL, see `ntksap list models`, or a --recipe that brings one")
-    return make_config(values)
+    return values
 
 
 def default_out(config: RunConfig) -> Path:
     """runs/MODEL-DATA-METHOD-BUDGET, and the pattern if it is not the usual one; a plain name, whatever the model's."""
-    data = re.sub(r"-*[{},][-{},]*", "-", Path(config.data).name).strip("-") or "data"
-    parts = [re.sub(r"[^\w.]+", "-", config.model), data, config.method]
+    parts = [*_plain_names(config.model, config.data), config.method]
     if config.pattern != "unstructured":
         parts.append(config.pattern.replace(":", "of"))
     if config.params is not None:
@@ -44,6 +61,18 @@ def default_out(config: RunConfig) -> Path:
     if config.latency is not None:
         parts.append(f"{config.latency.ms:g}ms")
     return Path("runs") / "-".join(parts)
+
+
+def sweep_out(settings: Mapping[str, Any]) -> Path:
+    """runs/sweep-MODEL-DATA."""
+    laid = recipes.lay_under(settings, None)
+    return Path("runs") / "-".join(("sweep", *_plain_names(laid["model"], laid.get("data", "digits"))))
+
+
+def _plain_names(model: str, data: str) -> tuple[str, str]:
+    """A model and its data as parts of a file's name."""
+    shown = re.sub(r"-*[{},][-{},]*", "-", Path(data).name).strip("-") or "data"
+    return re.sub(r"[^\w.]+", "-", model), shown
 
 
 def check_resume(directory: Path, stage: str, resume: bool, overwrite: bool) -> None:

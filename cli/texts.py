@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from ntksap_export.cli.profile_table import latency_table, screen
 from ntksap_export.config import RunConfig, pruned_name
+from ntksap_export.latency_budget import reached_text
 from ntksap_export.quoting import printable
 
 _LONGEST_NAME: Final = 120  # characters; --json has all of them
@@ -70,6 +71,8 @@ def summary_text(result: dict[str, Any]) -> str:
             lines.append(f"  pattern   {result['pattern']}")
         if channels := result["channels"]:
             lines.append(f"  channels  kept {channels['kept']:,} of {channels['channels']:,}; see channels.json")
+        if told := result.get("latency_budget"):
+            lines.append(f"  latency   {reached_text(told)}")
         lines += [f"  health    {sentence}" for sentence in result["advice"]]
     if "val_accuracy" in result:
         lines.append(

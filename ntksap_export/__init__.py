@@ -50,6 +50,7 @@ _PUBLIC = {
     "optimize_file": "ntksap_export.pipeline.optimizing:optimize_file",
     "run_road": "ntksap_export.pipeline:run_road",
     "run_stage": "ntksap_export.pipeline:run_stage",
+    "sweep": "ntksap_export.pipeline:sweep",
     "make_config": "ntksap_export.config:make_config",
     "NtksapError": "ntksap_export.errors:NtksapError",
 }

@@ -8,6 +8,7 @@ flops=0.25, params=1M, sparsity=0.9         # other ways to write --flops, --par
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -102,6 +103,13 @@ def split_budget(text: str) -> dict[str, str | float]:
     if key != "latency" or not equals:
         raise ConfigError(f"budget must be {_EXAMPLE}, flops=0.25, params=1M or sparsity=0.9; got {shown(text)}")
     return {"budget": str(LatencyBudget.parse(text))}
+
+
+def reached_text(told: Mapping[str, Any]) -> str:
+    """One line: asked, promised and measured side by side, out of `latency` of mask.json."""
+    low, high = told["ci_ms"]
+    parts = [f"{word} {told[f'{word}_ms']:.4g} ms" for word in ("asked", "promised", "measured", "dense", "narrowest")]
+    return f"{', '.join(parts[:3])} ({low:.4g} to {high:.4g}); {', '.join(parts[3:])}"
 
 
 def _milliseconds(text: str) -> float:

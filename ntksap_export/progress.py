@@ -73,3 +73,17 @@ class Silent:
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:  # noqa: ARG002 - the protocol's names
         yield _SilentTask()
+
+
+class Brief:
+    """Leaves out messages of several lines: where many runs follow each other, their tables stay in their files."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def say(self, message: str) -> None:
+        if "\n" not in message:
+            self._progress.say(message)
+
+    def task(self, name: str, total: int, done: int = 0) -> AbstractContextManager[Task]:
+        return self._progress.task(name, total, done)

@@ -1,13 +1,10 @@
-"""Calls that were timed, as one number and how sure it is. Imports nothing: measuring processes are small."""
+"""Calls that were timed, as one number and how sure it is."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-_Z = 1.96  # 95 % of a normal distribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,19 +15,6 @@ class Timing:
     low_ms: float
     high_ms: float
     runs: int
-
-    @classmethod
-    def of(cls, times_ms: Sequence[float]) -> Timing:
-        """From one duration per call, at least one.
-
-        The interval is one of order statistics (no distribution is assumed): ranks n / 2 -+ 1.96 sqrt(n) / 2.
-        """
-        ordered = sorted(times_ms)
-        count = len(ordered)
-        reach = _Z * math.sqrt(count) / 2
-        low, high = max(0, math.floor(count / 2 - reach)), min(count - 1, math.ceil(count / 2 + reach))
-        middle = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
-        return cls(middle, ordered[low], ordered[high], count)
 
     def to_json(self) -> list[float]:
         """A row of numbers, rounded to nanoseconds; `from_json` reads it."""

@@ -42,8 +42,16 @@ def pipeline(finished_run: Path, tmp_path: Path) -> Run:
     return run
 
 
-def allow(folder: Path, p50_ms: float) -> None:
-    (folder / "limits.json").write_text(json.dumps({"small": {"p50_ms": p50_ms, "bytes": 300_000}}))
+def agree(folder: Path, p50_ms: float) -> None:
+    """What was agreed on: so slow, and larger than anything here."""
+    (folder / "agreed").mkdir()
+    cells = [{
+        "variant": variant, "backend": "onnxruntime", "device": "cpu", "precision": "fp32", "batch": 1, "threads": 1,
+        "streams": 1, "status": "measured", "latency_ms": {"p50": p50_ms, "p99": 2 * p50_ms},
+        "median_ci_ms": [0.9 * p50_ms, 1.1 * p50_ms], "file_bytes": 10**9, "memory": {"run_peak_rss_bytes": 10**12},
+    } for variant in ("sparse", "dense")]  # fmt: skip
+    content = {"schema": 2, "environment": {"cpu": "another"}, "cells": cells}
+    (folder / "agreed" / "small.json").write_text(json.dumps(content))
 
 
 def test_there_is_one_script() -> None:
@@ -51,7 +59,7 @@ def test_there_is_one_script() -> None:
 
 
 def test_the_pipeline_delivers(pipeline: Run, tmp_path: Path) -> None:
-    allow(tmp_path, p50_ms=1e4)
+    agree(tmp_path, p50_ms=1e4)
 
     ended = pipeline()
 
@@ -59,20 +67,23 @@ def test_the_pipeline_delivers(pipeline: Run, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "converted.jsonl").read_text().splitlines()]
     assert ["converted", "converted"] == [row["status"] for row in rows]
     assert 2 == ended.stdout.count("the same content")
+    assert "passed: p50 > 1.2 in 0 of 2 cells" in ended.stdout
+    assert "not the same machine: CPU another before" in ended.stdout
+    assert 3 == len((tmp_path / "profiles" / "small.csv").read_text().splitlines())
     assert {"other.safetensors", "small.safetensors"} == {path.name for path in (tmp_path / "delivered").glob("*.s*")}
 
 
 def test_the_pipeline_fails_on_a_regression(pipeline: Run, tmp_path: Path) -> None:
-    allow(tmp_path, p50_ms=1e-6)
+    agree(tmp_path, p50_ms=1e-6)
 
     ended = pipeline()
 
-    assert 1 == ended.returncode
-    assert re.fullmatch(r"small: p50_ms is [\d.]+, allowed 1e-06", ended.stderr.splitlines()[-1])
+    assert 9 == ended.returncode
+    assert ended.stdout.splitlines()[-1].startswith("failed: p50 > 1.2 in 2 of 2 cells, worst ")
 
 
 def test_the_pipeline_fails_on_a_damaged_checkpoint(pipeline: Run, tmp_path: Path) -> None:
-    allow(tmp_path, p50_ms=1e4)
+    agree(tmp_path, p50_ms=1e4)
     path = tmp_path / "checkpoints" / "other.pt"
     path.write_bytes(path.read_bytes()[:-300])
 

@@ -60,13 +60,15 @@ def test_the_stages_of_the_readme_run_in_the_order_they_stand(
     quick = {
         "prune": ["--score-batch-size", "8", "--image-size", "16"],
         "profile": ["--min-time", "0.05", "--max-time", "0.05"],
+        "sweep": ["--dry-run"],
     }
 
     for command in commands():
         words = shlex.split(command)[1:]
         if words[0] == "prune-train-export":
             continue
-        code, _, err = ntksap(*words, *quick.get(words[0], []))
+        settings = [] if "--compare" in words else quick.get(words[0], [])
+        code, _, err = ntksap(*words, *settings)
         assert code == 0, f"{command}: {err}"
 
     assert (tmp_path / "out" / "mine" / "report.html").is_file()

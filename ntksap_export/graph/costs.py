@@ -21,6 +21,7 @@ from ntksap_export.errors import ConfigError
 from ntksap_export.graph.analysis import Array, Index
 from ntksap_export.graph.model import Graph
 from ntksap_export.graph.naming import module_of
+from ntksap_export.graph.scopes import module_scopes
 
 # op -> places of its data, its weight, and the weight's zero point
 _PRODUCTS: Final = {
@@ -45,7 +46,7 @@ class NodeCost:
     Attributes:
         name: of the node, or of its first output where it has none.
         op_type: the operator.
-        module: dotted name of the module whose weight it reads; None where it reads none, or a nameless one.
+        module: dotted name of the module whose weight it reads, or else in which it was traced (`graph.scopes`).
         macs: dense, for the whole batch; 0 for what multiplies nothing; None where it cannot be counted.
         nonzero_macs: those whose weight is not zero; all of them where no operand is constant.
         weight_bytes: of its constant operand, as stored.
@@ -83,7 +84,7 @@ def node_costs(graph: Graph, images: Sequence[int]) -> tuple[NodeCost, ...]:
         ConfigError: the graph does not have one input of as many axes.
     """
     index = Index(_fed(graph, images).proto)
-    return tuple(_cost(index, at) for at in range(len(index.nodes)))
+    return tuple(_cost(index, at, scope) for at, scope in enumerate(module_scopes(graph.proto)))
 
 
 def _fed(graph: Graph, images: Sequence[int]) -> Graph:
@@ -100,7 +101,7 @@ def _fed(graph: Graph, images: Sequence[int]) -> Graph:
     return Graph(proto, graph.parameters)
 
 
-def _cost(index: Index, at: int) -> NodeCost:
+def _cost(index: Index, at: int, scope: str | None) -> NodeCost:
     node = index.nodes[at]
     weight, macs = None, 0 if index.is_standard(at) and node.op_type not in _UNCOUNTED else None
     if node.op_type in _PRODUCTS and index.is_standard(at):
@@ -111,7 +112,7 @@ def _cost(index: Index, at: int) -> NodeCost:
     return NodeCost(
         name=node.name or node.output[0],
         op_type=node.op_type,
-        module=None if weight is None else module_of(weight.name),
+        module=(module_of(weight.name) if weight is not None else None) or scope,
         macs=macs,
         nonzero_macs=nonzero,
         weight_bytes=0 if weight is None else weight.nbytes,

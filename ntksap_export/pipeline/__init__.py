@@ -13,9 +13,13 @@ from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.road import run_road, run_stage
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
 from ntksap_export.pipeline.summary import summary
+from ntksap_export.pipeline.sweep import sweep, sweep_exit_code
+from ntksap_export.pipeline.sweep_choice import Demands
+from ntksap_export.pipeline.sweep_ready import plan_sweep
 
 __all__ = [
     "STAGES",
+    "Demands",
     "RunDir",
     "check_backend",
     "compare_methods",
@@ -25,6 +29,7 @@ __all__ = [
     "inspect_path",
     "latency_row",
     "plan",
+    "plan_sweep",
     "process_group",
     "profile_targets",
     "report_runs",
@@ -32,6 +37,8 @@ __all__ = [
     "run_road",
     "run_stage",
     "summary",
+    "sweep",
+    "sweep_exit_code",
     "without_raw_times",
     "write_cells",
     "write_comparison",

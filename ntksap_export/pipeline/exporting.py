@@ -34,7 +34,7 @@ from ntksap_export.pipeline.graph_input import (
     taken_by_graph,
     with_input,
 )
-from ntksap_export.pipeline.precisions import run_precisions
+from ntksap_export.pipeline.precisions import RejectedError, run_precisions
 from ntksap_export.runtime.parity import BATCHES, Limits, Parity
 from ntksap_export.runtime.samples import write_samples
 from ntksap_export.runtime.session import Images
@@ -83,7 +83,7 @@ def run_export(context: Context) -> tuple[str, ...]:
     smaller = run_precisions(context, reference, graph, images, told)
     write_json(run.file("parity.json"), {**stored, "precisions": smaller.entries})
     if smaller.problems:
-        raise ExportError("; ".join(smaller.problems))
+        raise RejectedError("; ".join(smaller.problems))
     return (*(file.name for file in files), "parity.json", *samples, *smaller.files)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ FILES = (
 )
 _TRIAL_IMAGES = 8
 _EXPORT_SECONDS = 12.0
-_CELL_SECONDS = 8.0
+_START_SECONDS = 4.0  # a network in a process of its own
 
 
 def plan(config: RunConfig, out: Path, overwrite: bool = False) -> dict[str, Any]:
@@ -77,7 +79,7 @@ def plan(config: RunConfig, out: Path, overwrite: bool = False) -> dict[str, Any
         **goals,
         "parameters": sum(parameter.numel() for parameter in dense.parameters()),
         "dense_flops": 2 * sum(cost.macs for cost in costs),
-        "estimated_s": _estimate(context, precision, look.train_images),
+        "estimated_s": estimate(context, look.train_images, cache(partial(seconds_per_image, context))),
         "done": [stage for stage in STAGES if run.is_done(stage, config)],
         "files": [
             *FILES,
@@ -89,21 +91,30 @@ def plan(config: RunConfig, out: Path, overwrite: bool = False) -> dict[str, Any
     }
 
 
-def _estimate(context: Context, precision: str, images: int) -> dict[str, float]:
-    config = context.config
+def estimate(context: Context, images: int, per_image: Callable[[str], float], networks: int = 2) -> dict[str, float]:
+    """Seconds that each stage of a run may take here, roughly, and all of them.
+
+    Args:
+        context: of the run.
+        images: to train on.
+        per_image: precision -> seconds of a training step, as `seconds_per_image` has it.
+        networks: that are measured side by side.
+    """
+    config, precision = context.config, resolve_precision(context.config.precision, context.device)
     assert config.rounds and config.score_batch_size and config.score_batches
     assert config.epochs and config.profile_threads
     scored = config.rounds * config.draws * config.score_batches * config.score_batch_size
     # Scoring an image is two forward and two backward passes in float32: twice a training step of it.
-    prune = 2 * scored * _seconds_per_image(context, "fp32")
-    train = config.epochs * images * _seconds_per_image(context, precision)
+    prune = 2 * scored * per_image("fp32")
+    train = config.epochs * images * per_image(precision)
     cells = len(config.profile_backend) * len(config.profile_batch) * len(config.profile_threads)
-    profile = cells * (_CELL_SECONDS + 2 * config.profile_min_time)
+    profile = cells * networks * (_START_SECONDS + config.profile_min_time)
     parts = {"prune": prune, "train": train, "export": _EXPORT_SECONDS, "profile": profile}
     return {name: round(seconds, 1) for name, seconds in {**parts, "total": sum(parts.values())}.items()}
 
 
-def _seconds_per_image(context: Context, precision: str) -> float:
+def seconds_per_image(context: Context, precision: str) -> float:
+    """What one image costs in training, from one small step here."""
     model = context.build_dense().to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = torch.randn(_TRIAL_IMAGES, *context.shape, device=context.device)
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ntksap_export.data import Loader, scoring_set
-from ntksap_export.errors import DataError
+from ntksap_export.errors import DataError, ExportError
 from ntksap_export.graph import Graph, Preprocessing, remove_graph
 from ntksap_export.graph.precision import named
 from ntksap_export.pipeline.context import Context
@@ -33,6 +33,10 @@ PRECISIONS: Final = ("fp16", "int8")
 LIMITS: Final = {"fp16": Limits(rtol=0.02, max_rms=0.02), "int8": Limits(rtol=0.3, max_rms=0.2)}
 AGREEMENT: Final = {"fp16": 0.98, "int8": 0.9}
 _PIXELS: Final = 2**18  # of a batch: its activations are all held at once while calibrating
+
+
+class RejectedError(ExportError):
+    """The float32 graph is in its place, but a smaller one is not good enough."""
 
 
 @dataclass

@@ -120,7 +120,7 @@ def without_raw_times(result: Mapping[str, Any]) -> dict[str, Any]:
 def _measured(targets: Sequence[Target], settings: Settings, progress: Progress | None) -> list[dict[str, Any]]:
     variants, baseline = side_by_side(targets)
     cells = profile(variants, settings, baseline=baseline, progress=progress) if variants else []
-    return [*cells, *_missing(targets, settings)]
+    return _with_missing(cells, targets, settings)
 
 
 def _node_times(targets: Sequence[Target], settings: Settings, progress: Progress | None) -> dict[str, Any]:
@@ -129,25 +129,44 @@ def _node_times(targets: Sequence[Target], settings: Settings, progress: Progres
     return per_layer(variants, settings, progress) if settings.per_layer and variants else {}
 
 
-def _missing(targets: Sequence[Target], settings: Settings) -> list[dict[str, Any]]:
-    """Rows for precisions that were asked for and are not there: they are files, which graphs' backends would take."""
+def _with_missing(
+    cells: Sequence[dict[str, Any]], targets: Sequence[Target], settings: Settings
+) -> list[dict[str, Any]]:
+    """Skipped rows of precisions that are files of their own say what makes the file; where there is no row, one."""
     able = [name for name in settings.backends if not backends.takes_model(name)] or [settings.backends[0]]
-    return [
+    reasons = {
+        (_called(target, targets), precision, backend): reason
+        for target in targets
+        for precision, reason in target.missing.items()
+        for backend in able
+    }
+    rows, told = [], set()
+    for cell in cells:
+        key = (cell["variant"], cell["precision"], cell["backend"])
+        if key in reasons and cell["status"] == "skipped" and cell.get("batch") is not None:
+            told.add(key)
+            cell = {**cell, "reason": reasons[key]}
+        rows.append(cell)
+    return rows + [
         {
-            "variant": target.name if len(targets) > 1 else "sparse" if target.twin else "dense",
+            "variant": name,
+            "precision": precision,
             "backend": backend,
             "device": settings.devices[0],
-            "precision": precision,
             "batch": None,
             "threads": None,
             "streams": None,
             "status": "skipped",
             "reason": reason,
         }
-        for target in targets
-        for precision, reason in target.missing.items()
-        for backend in able
+        for (name, precision, backend), reason in reasons.items()
+        if (name, precision, backend) not in told
     ]
+
+
+def _called(target: Target, targets: Sequence[Target]) -> str:
+    """The variant's name of a target's own network."""
+    return target.name if len(targets) > 1 else "sparse" if target.twin else "dense"
 
 
 def _all_files(targets: Sequence[Target]) -> dict[str, int]:

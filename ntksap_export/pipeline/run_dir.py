@@ -44,6 +44,10 @@ class RunDir:
         """A file that the user sees."""
         return self.path / name
 
+    def record(self, name: str) -> Path:
+        """A file that only a later run reads."""
+        return self.path / _HOME / name
+
     @property
     def training_states(self) -> Path:
         """What an interrupted training goes on from: a directory."""
@@ -57,6 +61,10 @@ class RunDir:
     def exists(self) -> bool:
         """Whether a run was ever begun here."""
         return bool(self._records)
+
+    def is_held(self) -> bool:
+        """Whether an ntksap ever worked here, on a run or on what holds several."""
+        return (self.path / _HOME).is_dir()
 
     def check(self, config: RunConfig, stages: Sequence[str], overwrite: bool) -> None:
         """Refuse a directory that holds something else; changes nothing.

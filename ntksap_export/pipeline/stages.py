@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from ntksap_export.atomic import write_json
 from ntksap_export.checkpoint import save_mask
+from ntksap_export.latency_budget import reached_text
 from ntksap_export.masks import format_channels, format_health, format_table, layer_costs, mask_health, mask_table
 from ntksap_export.pipeline.choose import choose_mask
 from ntksap_export.pipeline.context import CHANNELS, Context, config_json
@@ -25,7 +26,9 @@ def run_prune(context: Context) -> tuple[str, ...]:
     dense = context.build_dense()
     whole = choice.on_dense(dense)
     table, health = mask_table(whole, layer_costs(dense, context.shape)), mask_health(choice.mask)
-    context.progress.say(f"{format_table(table)}\n{format_health(health)}")
+    context.progress.say(format_table(table))
+    for line in format_health(health).splitlines():
+        context.progress.say(line)
     for layer, reason in choice.left.items():
         context.progress.say(f"left whole: {layer} ({reason})")
     if choice.plan is not None:
@@ -34,7 +37,7 @@ def run_prune(context: Context) -> tuple[str, ...]:
     else:
         run.file(CHANNELS).unlink(missing_ok=True)  # of a run that was overwritten
     if choice.latency is not None:
-        context.progress.say(f"latency: {choice.latency}")
+        context.progress.say(f"latency: {reached_text(choice.latency.to_json())}")
     else:
         table_file.unlink(missing_ok=True)
     save_mask(run.file("mask.safetensors"), choice.mask, context.provenance().to_json())

@@ -44,6 +44,7 @@ def summary(out: Path) -> dict[str, Any]:
             "prune_s": mask["seconds"],
             "pattern": mask.get("pattern", "unstructured"),
             "channels": _channels(mask.get("channels")),
+            "latency_budget": mask.get("latency"),
         }
     if metrics := _read(run, "metrics.json"):
         result |= {

@@ -55,28 +55,18 @@ def open_run(context: Context, asked: Asked) -> Target:
     Raises:
         RunDirectoryError: the run has no graph yet.
     """
-    run = context.run
-    file = run.file("model.onnx")
-    if not file.is_file():
-        raise RunDirectoryError(f"'{run.path}' has no model.onnx; run `ntksap export` first")
-    graph = load_dense(file)
-    plan = run.file(CHANNELS) if context.channel_plan() is not None else None
-    own = Variant("sparse", file, context.model_arguments, run.file("model.safetensors"), context.shape, plan)
-    there = {name: path for name in PRECISIONS if (path := run.file(f"model.{name}.onnx")).is_file()}
-    lower = tuple(
-        Variant("sparse", path, None, None, context.shape, precision=name)
-        for name, path in there.items()
-        if asked.wants(name)
-    )
+    run, own = context.run, run_variants(context, asked)
+    there = {variant.precision for variant in own}
+    graph = load_dense(run.file("model.onnx"))
     whole = twin_of(
         graph,
         context.mask(),
-        plan is not None,
+        context.channel_plan() is not None,
         lambda: made_graph(context, context.architecture().eval(), None, preprocessing_of(context)).graph,
     )
     return Target(
         run.path.absolute().name,
-        ((own,) if asked.wants("fp32") else ()) + lower,
+        own,
         _dense(whole, context.model_arguments, context.shape, asked),
         _structure(whole),
         run_files(run.path),
@@ -86,6 +76,24 @@ def open_run(context: Context, asked: Asked) -> Target:
             if name not in there
         },
     )
+
+
+def run_variants(context: Context, asked: Asked) -> tuple[Variant, ...]:
+    """The network of a run, called `sparse`, in each precision that was exported and is asked for.
+
+    Raises:
+        RunDirectoryError: the run has no graph yet.
+    """
+    run = context.run
+    file = run.file("model.onnx")
+    if not file.is_file():
+        raise RunDirectoryError(f"'{run.path}' has no model.onnx; run `ntksap export` first")
+    plan = run.file(CHANNELS) if context.channel_plan() is not None else None
+    found = [Variant("sparse", file, context.model_arguments, run.file("model.safetensors"), context.shape, plan)]
+    for name in PRECISIONS:
+        if (path := run.file(f"model.{name}.onnx")).is_file():
+            found.append(Variant("sparse", path, None, None, context.shape, precision=name))
+    return tuple(variant for variant in found if asked.wants(variant.precision))
 
 
 def run_files(path: Path) -> dict[str, int]:
@@ -186,21 +194,26 @@ def _kind(target: str) -> str:
 
 
 def _names(targets: Sequence[str], kinds: Sequence[str]) -> list[str]:
-    """The end of each path that no other target has, without the suffix of a file; a model's name as it is."""
-    parts = []
-    for target, kind in zip(targets, kinds, strict=True):
-        path = Path(target).absolute()
-        parts.append((target,) if kind == "model" else path.parts if kind == "run" else path.with_suffix("").parts)
-    if len(set(parts)) < len(parts):
-        twice = next(target for target, own in zip(targets, parts, strict=True) if parts.count(own) > 1)
-        raise ConfigError(f"'{twice}' stands there twice, or once as a file and once as a directory; name it once")
-    names = []
-    for own in parts:
-        count = next(
-            n for n in range(1, len(own) + 1) if sum(other[-n:] == own[-n:] for other in parts) == 1 or n == len(own)
-        )
-        names.append("/".join(own[-count:]))
-    return names
+    """The end of each path that no other has, without a file's suffix where none needs it; a model's name as it is."""
+    whole = [
+        (target,) if kind == "model" else Path(target).absolute().parts
+        for target, kind in zip(targets, kinds, strict=True)
+    ]
+    if len(set(whole)) < len(whole):
+        twice = next(target for target, parts in zip(targets, whole, strict=True) if whole.count(parts) > 1)
+        raise ConfigError(f"'{twice}' stands there twice; name it once")
+    bare = [
+        (*parts[:-1], Path(parts[-1]).stem) if kind in ("graph", "checkpoint") else parts
+        for parts, kind in zip(whole, kinds, strict=True)
+    ]
+    used = [short if bare.count(short) == 1 else parts for short, parts in zip(bare, whole, strict=True)]
+    return ["/".join(own[-_unlike(own, used) :]) for own in used]
+
+
+def _unlike(own: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> int:
+    """How many parts from the end tell it apart."""
+    counts = range(1, len(own) + 1)
+    return next((n for n in counts if sum(other[-n:] == own[-n:] for other in others) == 1), len(own))
 
 
 def _dense(

@@ -13,12 +13,12 @@ from ntksap_export.profiling.settings import Settings
 from ntksap_export.runtime import backends as table
 
 Load = tuple[str, int, int, int]  # device, batch, threads, streams: its cells are interleaved
-# Bytes of a process, for deciding how many stand side by side: libraries, weights as loaded, activations per pixel of
-# the input. Rough and rather too large: onnxruntime takes 308 MB for ResNet-50 at batch 1, torch some 500 MB.
+# Bytes of a process, for deciding how many stand side by side: libraries, weights as loaded, activations as a multiple
+# of the images. Rough and rather too large: onnxruntime takes 308 MB for ResNet-50 at batch 1, torch some 500 MB.
 _LIBRARIES: Final = {"torch": 500e6, "torch-compile": 900e6}
 _GRAPH_LIBRARY: Final = 200e6
 _COPIES: Final = 3
-_PER_VALUE: Final = 40 * 4
+_ACTIVATIONS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Cell:
         """What its process will take, roughly."""
         file = self.variant.graph or self.variant.checkpoint
         weights = file.stat().st_size if file is not None and file.is_file() else 0
-        return _LIBRARIES.get(self.backend, _GRAPH_LIBRARY) + _COPIES * weights + _PER_VALUE / 4 * self.input_bytes
+        return _LIBRARIES.get(self.backend, _GRAPH_LIBRARY) + _COPIES * weights + _ACTIVATIONS * self.input_bytes
 
 
 def plan_cells(variants: Sequence[Variant], settings: Settings) -> list[Cell]:

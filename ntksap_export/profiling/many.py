@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
-from ntksap_export.errors import UnavailableError
 from ntksap_export.graph import Graph
+from ntksap_export.profiling.one_shot import ask
+from ntksap_export.profiling.statistics import median_interval
 from ntksap_export.timing import Timing
 
 
@@ -22,22 +20,22 @@ class Effort:
     """How long graphs are timed.
 
     Attributes:
-        slices: least and most turns that each graph gets.
-        slice_s: seconds of a turn.
+        turns: least and most that each graph gets; six say a 95 % interval.
+        turn_s: seconds of a turn.
         at_least: calls of a turn, however long they take.
-        warmup_s: seconds of calls before, at least three.
+        warmup_s: seconds of calls before, and up to five times that until they are stable.
         target_ci: half of the 95 % interval, as a share of the median, at which turns may end.
     """
 
-    slices: tuple[int, int]
-    slice_s: float
+    turns: tuple[int, int]
+    turn_s: float
     at_least: int
     warmup_s: float
     target_ci: float
 
 
-LAYERS: Final = Effort((5, 8), 0.01, 2, 0.02, 0.03)
-WHOLE: Final = Effort((4, 24), 0.25, 5, 0.3, 0.01)
+LAYERS: Final = Effort((6, 8), 0.01, 2, 0.02, 0.03)
+WHOLE: Final = Effort((6, 24), 0.2, 5, 0.3, 0.01)
 
 
 def time_graphs(graphs: Sequence[Graph], settings: Mapping[str, Any], effort: Effort) -> list[Timing]:
@@ -58,31 +56,13 @@ def time_graphs(graphs: Sequence[Graph], settings: Mapping[str, Any], effort: Ef
         order = {
             **settings,
             "graphs": [str(path) for path in paths],
-            "slices": effort.slices,
-            "slice_s": effort.slice_s,
-            "at_least": effort.at_least,
-            "warmup_s": effort.warmup_s,
-            "target_ci": effort.target_ci,
+            **asdict(effort),
         }
-        return [Timing.of(times) for times in _answer(order)["times_ms"]]
+        return [timing_of(turns) for turns in ask("ntksap_export.profiling.many_worker", order)]
 
 
-def _answer(order: Mapping[str, Any]) -> dict[str, Any]:
-    threads = str(order["threads"])
-    process = subprocess.run(
-        [sys.executable, "-m", "ntksap_export.profiling.many_worker"],
-        input=json.dumps(dict(order)),
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
-    )
-    if process.returncode == -9:
-        raise UnavailableError("the process that times layers was killed (out of memory?); try a smaller batch")
-    if not process.stdout.endswith("\n"):
-        last = (process.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UnavailableError(f"the process that times layers ended with code {process.returncode}: {last}")
-    answer: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
-    if "error" in answer:
-        raise UnavailableError(f"a layer could not be timed: {answer['error']}")
-    return answer
+def timing_of(turns: Sequence[Sequence[float]]) -> Timing:
+    """From the milliseconds of the calls of each turn: the median turn, and the interval that the turns say."""
+    medians = [float(median(turn)) for turn in turns]
+    low, high, _ = median_interval(medians)
+    return Timing(float(median(medians)), low, high, sum(map(len, turns)))

@@ -1,36 +1,35 @@
-"""A process that times several small graphs by turns: `python -m ntksap_export.profiling.many_worker`.
+"""A process that times several small graphs by turns: `python -m ntksap_export.profiling.many_worker` (`one_shot`).
 
-    <- {"backend": ..., "device": ..., "batch": ..., "threads": ..., "graphs": [paths], "slices": [least, most],
-        "slice_s": 0.01, "at_least": 2, "warmup_s": 0.02, "target_ci": 0.01}
-    -> {"times_ms": [[...], ...]}       one list for each graph, or {"error": "..."}
+    <- {"backend": ..., "device": ..., "batch": ..., "threads": ..., "graphs": [paths], "turns": [least, most],
+        "turn_s": 0.01, "at_least": 2, "warmup_s": 0.02, "target_ci": 0.03}
+    -> {"answer": [[[ms, ...] of a turn, ...] of a graph, ...]} or {"error": "..."}
 
-One order, one answer. Each graph runs in every slice, so that what the machine does meanwhile hits all alike.
+Each graph has its turn before the next ones begin, so that what the machine does meanwhile hits all alike.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
-
-import numpy as np
 
 from ntksap_export.errors import NtksapError
 from ntksap_export.profiling.measure import timed_runs, warm_up
+from ntksap_export.profiling.opening import draw_images, pin
+from ntksap_export.profiling.statistics import half_width
 from ntksap_export.runtime import backends
-from ntksap_export.timing import Timing
 
 
 def main() -> None:
     """Read the order, work, answer."""
-    order = json.loads(sys.stdin.read())
+    order = json.loads(sys.stdin.readline())
     answer: dict[str, Any]
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            answer = {"times_ms": times_of(order)}
+            answer = {"answer": turns_of(order)}
     except NtksapError as error:
         answer = {"error": str(error)}
     except MemoryError:
@@ -40,34 +39,28 @@ def main() -> None:
     sys.stdout.write(json.dumps(answer) + "\n")
 
 
-def times_of(order: dict[str, Any]) -> list[list[float]]:
-    """Milliseconds of each call of each graph; between the least and the most slices, until all medians are sure."""
+def turns_of(order: dict[str, Any]) -> list[list[list[float]]]:
+    """Milliseconds of each call of each turn of each graph, until all medians are sure or the turns are used up."""
     if order["device"] == "cpu":
-        allowed = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, allowed[: order["threads"]])
-    draw = np.random.default_rng(0)
+        pin(order["threads"])
+    warmup_s = order["warmup_s"]
     with contextlib.ExitStack() as stack:
         calls = []
         for path in order["graphs"]:
             session = backends.open_graph(order["backend"], Path(path), order["device"], order["threads"])
             stack.callback(session.close)
-            images = draw.standard_normal((order["batch"], *session.input_shape), dtype=np.float32)
-            calls.append(session.bind(images))
-            warm_up(calls[-1], order["warmup_s"])
-        times: list[list[float]] = [[] for _ in calls]
-        least, most = order["slices"]
+            calls.append(session.bind(draw_images(session, order["batch"], session.input_shape)))
+            warm_up(calls[-1], warmup_s, 5 * warmup_s)
+        turns: list[list[list[float]]] = [[] for _ in calls]
+        least, most = order["turns"]
         for done in range(1, most + 1):
-            for call, own in zip(calls, times, strict=True):
+            for call, own in zip(calls, turns, strict=True):
                 call()  # what another graph left in the caches is not timed
-                own += timed_runs(call, order["slice_s"], at_least=order["at_least"])
-            if done >= least and all(_sure(own, order["target_ci"]) for own in times):
+                own.append(timed_runs(call, order["turn_s"], at_least=order["at_least"]))
+            medians = [[median(turn) for turn in own] for own in turns]
+            if done >= least and all(half_width(own) <= order["target_ci"] for own in medians):
                 break
-    return times
-
-
-def _sure(times: list[float], target: float) -> bool:
-    timing = Timing.of(times)
-    return timing.high_ms - timing.low_ms <= 2 * target * timing.ms
+    return turns
 
 
 if __name__ == "__main__":

@@ -74,14 +74,14 @@ def warm_up(
     call: Call,
     seconds: float = WARMUP_S,
     longest: float = LONGEST_WARMUP_S,
-    *,
-    least: int = 3,
     clock: Clock = time.perf_counter_ns,
 ) -> Warmup:
-    """Call untimed for at least `least` runs and `seconds`, and on until stable or `longest` seconds have passed.
+    """Call untimed for at least four runs and `seconds`, and on until stable or `longest` seconds have passed.
 
+    The first call counts for nothing: it may compile for minutes.
     Stable: of the calls of the last `seconds`, cut in three, the medians lie within 5 % of each other.
     """
+    call()
     times: list[int] = []
     start, look_at = clock(), seconds
     while True:
@@ -90,10 +90,10 @@ def warm_up(
         now = clock()
         times.append(now - before)
         passed = (now - start) / 1e9
-        if len(times) >= _ENDLESS or (len(times) >= least and passed >= look_at):
+        if len(times) >= _ENDLESS or (len(times) >= 3 and passed >= look_at):
             stable = is_stable(_latest(times, seconds * 1e9))
             if stable or passed >= longest or len(times) >= _ENDLESS:
-                return Warmup(len(times), passed, stable)
+                return Warmup(1 + len(times), passed, stable)
             look_at = passed + seconds / 3
 
 

@@ -42,14 +42,17 @@ def profile(
         precision; a cell that cannot be measured has `status: skipped` and a reason, and `fallback: true` where the
         runtime took something else than asked.
     """
+    if not variants:
+        return []
     names = [variant.name for variant in variants]
     reference = baseline or ("dense" if "dense" in names else names[0])
     cells = plan_cells(variants, settings)
     rows: dict[tuple[int, ...], dict[str, Any]] = {}
     with (progress or Silent()).task("profile", len(cells)) as task:
         for load, own in _by_load(cells).items():
-            for group in _groups(own, reference):
-                found = _measure(group, own, reference, settings, task)
+            able = [cell for cell in own if cell.reason is None]
+            for group in side_by_side(able, reference, free_bytes()):
+                found = _measure(group, able, reference, settings, task)
                 task.advance(len(found.keys() - rows.keys()), note=_note(load))
                 rows = {**found, **rows}  # a baseline that is in several groups has the row of the first
             missing = [cell for cell in own if cell.reason is not None]
@@ -72,10 +75,6 @@ def _by_load(cells: Sequence[Cell]) -> dict[Load | None, list[Cell]]:
     for cell in cells:
         found.setdefault(cell.load, []).append(cell)
     return found
-
-
-def _groups(cells: Sequence[Cell], baseline: str) -> list[list[Cell]]:
-    return side_by_side([cell for cell in cells if cell.reason is None], baseline, free_bytes())
 
 
 def _measure(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ntksap_export.errors import NtksapError
@@ -65,13 +66,18 @@ def measured(
 
 
 def ratio(turns: Turns, other: Turns, baseline: Cell) -> dict[str, Any]:
-    """`ratio` of the medians to those of the baseline, turn by turn; empty where they have no turn in common."""
+    """`ratio` of the medians to those of the baseline; empty where they have no turn in common.
+
+    The value is that of the two p50, of all runs; the interval is that of the turns in pairs, and reaches to the value
+    where that lies outside (runs so uneven that their median is not the turns').
+    """
     found = ratio_interval(turns.medians, other.medians)
     if found is None:
         return {}
-    value, low, high = found
+    _, low, high = found
+    value = median(turns.times_ms) / median(other.times_ms)
     names = {"baseline": baseline.variant.name, "precision": baseline.precision}
-    return {"ratio": {**names, "value": value, "low": low, "high": high}}
+    return {"ratio": {**names, "value": value, "low": min(low, value), "high": max(high, value)}}
 
 
 def with_facts(row: dict[str, Any], variant: Variant, backend: str, settings: Settings) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Turns:
             return True
         if len(self.medians) < MIN_TURNS or self.wall_s < settings.min_time_s * _ALL:
             return False
-        if self.wall_s >= settings.max_time_s or len(self.times_ms) >= MAX_TIMES:
+        if self.wall_s >= settings.max_time_s * _ALL or len(self.times_ms) >= MAX_TIMES:
             return True
         return half_width(list(self.medians.values())) <= settings.target_ci
 

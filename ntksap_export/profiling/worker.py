@@ -30,6 +30,7 @@ from ntksap_export.errors import FallbackError, NtksapError
 from ntksap_export.profiling import cuda, opening
 from ntksap_export.profiling.bench import Bench
 from ntksap_export.profiling.memory import peak_rss_bytes, reset_peak, rss_bytes
+from ntksap_export.runtime import backends
 
 _FULL = re.compile(r"out of memory|can't allocate|failed to allocate|bad_alloc|not enough memory|bad allocation", re.I)
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
@@ -96,7 +97,7 @@ def _obey(bench: Bench) -> bool:
 def _gpu(spec: dict[str, Any], bench: Bench, images: npt.NDArray[Any], memory: dict[str, Any]) -> dict[str, Any]:
     if spec["device"] != "cuda":
         return {}
-    memory |= cuda.memory()  # before a copy is timed
+    memory |= cuda.memory(backends.takes_model(spec["backend"]))  # before a copy is timed
     return {"gpu": bench.gpu(images)}
 
 

@@ -49,13 +49,6 @@ class Reached:
     iterations: int
     table_digest: str
 
-    def __str__(self) -> str:
-        """One line: asked, promised and measured side by side."""
-        return (
-            f"asked {self.asked_ms:g} ms, promised {self.promised_ms:.4g} ms, measured {_interval(self.measured)}; "
-            f"dense {self.dense.ms:.4g} ms, narrowest {self.narrowest.ms:.4g} ms"
-        )
-
     def to_json(self) -> dict[str, Any]:
         """For mask.json."""
         return {

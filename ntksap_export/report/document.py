@@ -15,8 +15,8 @@ from ntksap_export.report.text import ABSENT
 Json = dict[str, Any]
 
 CSV_NAMES = (
-    "training", "layers", "latency", "server", "noise", "memory", "sizes", "layer_time", "nodes", "parity", "precision",
-    "skipped", "runs", "settings", "environments", "points", "methods",
+    "training", "layers", "latency", "server", "noise", "gpu", "memory", "sizes", "layer_time", "nodes", "parity",
+    "precision", "skipped", "runs", "settings", "environments", "points", "methods",
 )  # fmt: skip
 """Every name that a table has on some page."""
 
@@ -30,6 +30,13 @@ def plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(plain(item) for item in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def in_a_line(value: Any) -> str:
+    """A JSON value of any depth as text."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {in_a_line(item)}" for key, item in value.items())
+    return plain(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +121,7 @@ def _csv_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
-    text = plain(value)
+    text = in_a_line(value)
     return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text  # a spreadsheet would run it as a formula
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ntksap_export import recipes
+from ntksap_export.latency_budget import LatencyBudget, reached_text
 from ntksap_export.report.cells import headline_pair, p50, pruned_of
-from ntksap_export.report.document import plain
+from ntksap_export.report.document import in_a_line, plain
 from ntksap_export.report.inputs import Json, ReportInput, at, flag
 from ntksap_export.report.text import (
     ABSENT,
@@ -68,6 +69,7 @@ def run_rows(data: ReportInput) -> Rows:
         ("weights asked for", _maybe(count, flag(data, "params"))),
         ("FLOPs asked for", _maybe(percent, flag(data, "flops"))),
         ("channels kept", _channels_kept(data)),
+        ("latency budget", _latency_words(data)),
         ("density reached", _maybe(percent, at(table, "density"))),
         ("prunable weights kept", f"{count(at(table, 'kept'))} of {count(at(table, 'weights'))}"),
         ("FLOP density", _maybe(percent, flop_density)),
@@ -98,6 +100,14 @@ def _recipe_words(data: ReportInput) -> str:
 def _channels_kept(data: ReportInput) -> str:
     channels = at(data.mask, "channels")
     return ABSENT if not channels else f"{count(channels['kept'])} of {count(channels['channels'])}"
+
+
+def _latency_words(data: ReportInput) -> str:
+    told = at(data.mask, "latency")
+    if not told:
+        return ABSENT
+    where = LatencyBudget(told["asked_ms"], told["backend"], told["device"], told["batch"], told["threads"]).where()
+    return f"{reached_text(told)}; {where}"
 
 
 def _maybe(form: Any, value: Any) -> str:
@@ -175,11 +185,12 @@ _ENVIRONMENT = {
     "cpu": "CPU",
     "cores": "cores",
     "gpu": "GPU",
+    "ram_bytes": "RAM",
     "os": "operating system",
     "python": "Python",
     "isa": "ISA",
+    "governor": "CPU governor",
 }
-_ENVIRONMENT |= {"governor": "CPU governor"}
 
 
 def environment_rows(profile: Json, more_versions: dict[str, str]) -> Rows:
@@ -191,7 +202,10 @@ def environment_rows(profile: Json, more_versions: dict[str, str]) -> Rows:
     for key in keys if environment else []:
         value = at(environment, key, default=unknown.get(key))
         if value is not None and value != {} and value != []:
-            rows.append((_ENVIRONMENT.get(key, key.replace("_", " ")), _words(value)))
+            name = _ENVIRONMENT.get(key, key.removesuffix("_bytes").replace("_", " "))
+            rows.append(
+                (name, size(value) if key.endswith("_bytes") and isinstance(value, int | float) else in_a_line(value))
+            )
     machine = at(profile, "machine", default={})
     for key, name in (("peak_gflops", "measured peak, GFLOP/s"), ("bandwidth_gb_s", "measured bandwidth, GB/s")):
         if told := at(machine, key):
@@ -199,10 +213,3 @@ def environment_rows(profile: Json, more_versions: dict[str, str]) -> Rows:
             rows.append((name, by_threads))
     versions = {**at(environment, "versions", default={}), **more_versions}
     return rows + [(name, str(version)) for name, version in sorted(versions.items())]
-
-
-def _words(value: Any) -> str:
-    """A value of any depth in one line."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_words(item)}" for key, item in value.items())
-    return plain(value)

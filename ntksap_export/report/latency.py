@@ -19,6 +19,7 @@ from ntksap_export.report.plots import (
     Strip,
     forest_chart,
     linear,
+    log,
     plot,
     strip_chart,
 )
@@ -125,7 +126,8 @@ def _distribution(spot: Setting, cells: list[Json], data: ReportInput) -> Figure
     furthest = max(percentile(times, 0.99) for _, times in known)
     ends = [times[0] for _, times in known] + [furthest]
     caption = f"Distribution of single runs: {spot.backend}, {spot.device}, {spot.load}. Dots at p50, p90 and p99."
-    x, y = linear("ms per run", ends), linear("runs done by then, %", [0.0, 100.0])
+    x = log("ms per run", ends) if 0 < 8 * min(ends) < furthest else linear("ms per run", ends)
+    y = linear("runs done by then, %", [0.0, 100.0])
     return figure(caption, plot(x, y, marks, label=caption))
 
 

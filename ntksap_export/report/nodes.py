@@ -69,13 +69,14 @@ def time_figure(data: ReportInput) -> Figure | None:
     setting, dense, sparse = chosen
     layers = _layers(dense, sparse)
     slowest = sorted(layers, key=lambda name: -layers[name].most_ms)[:MOST_ROWS]
-    rows = [_row(name, layer) for name, layer in layers.items() if name in set(slowest)]
+    fine = layers[slowest[0]].most_ms < 1
+    rows = [_row(name, layer, 1000 if fine else 1) for name, layer in layers.items() if name in set(slowest)]
     known = (
         "filled: " + pruned_of(data) + "; outline: dense" if dense and sparse else "dense" if dense else pruned_of(data)
     )
     most = f"the {MOST_ROWS} slowest of {len(layers)} layers" if len(layers) > MOST_ROWS else "layer"
     caption = f"Time by {most}, {known}: {setting.label}."
-    return figure(caption, row_chart(rows, label=caption, axis="ms per run"))
+    return figure(caption, row_chart(rows, label=caption, axis="µs per run" if fine else "ms per run"))
 
 
 def _layers(dense: Json | None, sparse: Json | None) -> dict[str, _Layer]:
@@ -98,11 +99,11 @@ def _layer_of(node: Json) -> str:
     return str(module) if module else f"({at(node, 'op', default='other')})"
 
 
-def _row(name: str, layer: _Layer) -> Row:
+def _row(name: str, layer: _Layer, scale: float) -> Row:
     dense, sparse = layer.dense_ms, layer.sparse_ms
-    value = sparse if sparse is not None else dense
+    value = scale * ((sparse if sparse is not None else dense) or 0.0)
     title = f"{name}: dense {milliseconds(dense)}, sparse {milliseconds(sparse)}"
-    return Row(name, value or 0.0, dense or 0.0, number(value), title)
+    return Row(name, value, scale * (dense or 0.0), number(value), title)
 
 
 def layer_time_table(data: ReportInput) -> Table | None:
@@ -208,3 +209,12 @@ def totals(data: ReportInput) -> list[str]:
         if words:
             found.append(f"{name_of(entry, pruned_of(data))}: {', '.join(words)}.")
     return found
+
+
+def skipped(data: ReportInput) -> list[str]:
+    """Graphs whose nodes could not be timed, with the reason; one that several share is told once."""
+    reasons: dict[str, list[str]] = {}
+    for entry in at(data.profile, "layers", default=[]):
+        if not at(entry, "nodes") and (reason := at(entry, "reason")):
+            reasons.setdefault(str(reason), []).append(f"{name_of(entry, pruned_of(data))} {setting_of(entry).label}")
+    return [f"Nodes of {'; '.join(names)} were not timed: {reason}." for reason, names in reasons.items()]

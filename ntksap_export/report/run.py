@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ntksap_export.report import charts, facts, graph, latency, nodes, tables
-from ntksap_export.report.cells import skipped_cells
+from ntksap_export.report.cells import measured_cells, skipped_cells
 from ntksap_export.report.document import (
     Bullets,
     Code,
@@ -111,7 +111,7 @@ def _latency(data: ReportInput) -> tuple[Part, ...]:
         )  # fmt: skip
     said = " ".join(part for part in (span_words(data), theory_words(data)) if part)
     shapes = [figure for figure in latency.distributions(data) if figure]
-    noise, told = _rows(tables.noise_table(data)), _method(data)
+    noise, gpu, told = _rows(tables.noise_table(data)), _rows(tables.gpu_table(data)), _method(data)
     return (
         *((Words(said),) if said else ()),
         *figures(*latency.overview(data)),
@@ -123,6 +123,7 @@ def _latency(data: ReportInput) -> tuple[Part, ...]:
         ),
         table,
         *((Folded("What the verdicts of noise rest on", noise),) if noise else ()),
+        *((Folded("The GPU while it was measured", gpu),) if gpu else ()),
         *((Folded("How it was measured", told),) if told else ()),
     )
 
@@ -136,12 +137,16 @@ def _load(data: ReportInput) -> tuple[Part, ...]:
     table = tables.server_table(data)
     if table is None:
         return ()
-    found = [
-        f"{tables.cell_words(cell, data)}: p99 stays within {milliseconds(at(data.profile, 'settings', 'limit_ms'))} "
-        f"up to {number(at(cell, 'max_rate'))} images/s."
-        for cell in at(data.profile, "cells", default=[])
-        if at(cell, "max_rate") is not None
-    ]
+    limit = milliseconds(at(data.profile, "settings", "limit_ms"))
+    found = []
+    for cell in measured_cells(data.profile):
+        ended = at(cell, "max_rate_search", "ended", default="")
+        why = f" ({ended})" if ended else ""
+        if at(cell, "max_rate") is not None:
+            rate = number(at(cell, "max_rate"))
+            found.append(f"{tables.cell_words(cell, data)}: p99 stays within {limit} up to {rate} images/s{why}.")
+        elif ended:
+            found.append(f"{tables.cell_words(cell, data)}: no rate was found at which p99 stays within {limit}{why}.")
     return (*figures(*latency.under_load(data)), *((Bullets(tuple(found)),) if found else ()), table)
 
 
@@ -162,10 +167,11 @@ def _sizes(data: ReportInput) -> tuple[Part, ...]:
 
 
 def _nodes(data: ReportInput) -> tuple[Part, ...]:
-    table = nodes.layer_time_table(data)
+    table, left = nodes.layer_time_table(data), nodes.skipped(data)
     if table is None:
-        return _absent("Not measured: profile with --per-layer for the time of each layer and the roofline.")
-    said = nodes.totals(data)
+        told = (Bullets(tuple(left)),) if left else ()
+        return (*_absent("Not measured: profile with --per-layer for the time of each layer and the roofline."), *told)
+    said = [*nodes.totals(data), *left]
     return (
         *figures(nodes.time_figure(data), nodes.roofline(data)),
         *((Bullets(tuple(said)),) if said else ()),

@@ -134,14 +134,15 @@ def _tradeoffs(runs: Sequence[Run], here: Sequence[Run]) -> tuple[Part, ...]:
                 where = f"{setting.backend}, {setting.device}, {setting.load}"
                 by_place.setdefault(where, []).append(_point(run, cell))
     made: list[Figure | None] = []
+    names = [run.name for run in runs]
     for where, found in by_place.items():
-        made += [tradeoff(found, measure, where=where) for measure in (LATENCY, MEMORY)]
+        made += [tradeoff(found, measure, where=where, series=names) for measure in (LATENCY, MEMORY)]
     sized = [
         Point(run.name, "fp32", run.name, _title(run, value), run.accuracy, {"size": float(value)})
         for run in runs
         if (value := run.data.sizes.get("model.safetensors"))
     ]
-    made.append(tradeoff(sized, _CHECKPOINT, where=""))
+    made.append(tradeoff(sized, _CHECKPOINT, where="", series=names))
     return (*_machines(runs), *(figures(*made) or (Words("Nothing has both numbers.", "absent"),)))
 
 

@@ -19,6 +19,7 @@ from ntksap_export.report.document import (
     figures,
     plain,
 )
+from ntksap_export.report.facts import environment_rows
 from ntksap_export.report.inputs import Json, at
 from ntksap_export.report.page import to_html
 from ntksap_export.report.text import milliseconds, number, percent, plural, size
@@ -68,7 +69,7 @@ def document(tree: Json) -> Document:
         sections=(
             Section("tradeoffs", "Accuracy against cost", _pictures(tree, points)),
             Section("points", "All points", _table(points)),
-            Section("skipped", "Skipped", _skipped(cells)),
+            Section("skipped", "Skipped", _skipped(tree)),
             Section("axes", "What was swept", _axes(tree)),
             Section("environment", "Environment", _environment(tree)),
             Section("repeat", "Repeat", _command(tree)),
@@ -151,14 +152,15 @@ def _pictures(tree: Json, points: list[Point]) -> tuple[Part, ...]:
     if not points:
         return (Words("No cell was measured.", "absent"),)
     made: list[Figure | None] = []
-    floor = limit_of(tree, "accuracy")
+    floor, series = limit_of(tree, "accuracy"), [point.series for point in points]
     for place, here in _by_place(points).items():
         made += [
-            tradeoff(here, measure, where=place, limit=limit_of(tree, measure.name), floor=floor)
+            tradeoff(here, measure, where=place, limit=limit_of(tree, measure.name), floor=floor, series=series)
             for measure in (LATENCY, MEMORY)
         ]
     once = {(p.facts.get("dir"), p.facts.get("variant"), p.facts.get("precision")): p for p in reversed(points)}
-    made.append(tradeoff(list(once.values())[::-1], SIZE, where="", limit=limit_of(tree, "size"), floor=floor))
+    files = list(once.values())[::-1]
+    made.append(tradeoff(files, SIZE, where="", limit=limit_of(tree, "size"), floor=floor, series=series))
     note = (
         "The line is the front: no point is both more accurate and cheaper than one on it. A ring marks the chosen "
         "point, dotted lines the limits; a thin bar is the 95 % interval of the median."
@@ -171,7 +173,8 @@ def _by_place(points: Iterable[Point]) -> dict[str, list[Point]]:
     for point in points:
         facts = point.facts
         words = [str(facts[key]) for key in ("backend", "device") if facts.get(key)]
-        words += [f"{key} {facts[key]}" for key in ("batch", "threads") if facts.get(key) is not None]
+        words += [f"batch {facts['batch']}"] if facts.get("batch") is not None else []
+        words += [plural(int(facts["threads"]), "thread")] if facts.get("threads") is not None else []
         places.setdefault(", ".join(words), []).append(point)
     return places
 
@@ -185,17 +188,19 @@ def _table(points: list[Point]) -> tuple[Part, ...]:
     )
 
 
-def _skipped(cells: list[Json]) -> tuple[Part, ...]:
-    left = [cell for cell in cells if at(cell, "reason") or at(cell, "status") in ("skipped", "failed")]
-    if not left:
+def _skipped(tree: Json) -> tuple[Part, ...]:
+    """Cells without a network, and places where nothing could be measured."""
+    left = [c for c in at(tree, "cells", default=[]) if at(c, "reason") or at(c, "status") in ("skipped", "failed")]
+    places = at(tree, "skipped", default=[])
+    if not left and not places:
         return (Words("Nothing was skipped."),)
     columns = (
         *(Column(key, key, percent if key == "sparsity" else plain, words=True) for key in _CELL),
-        Column("status", "status", words=True),
+        *(Column(key, key, words=True) for key in ("backend", "device", "batch", "threads", "status")),
         Column("why", "reason", words=True),
     )
-    rows = tuple(tuple(cell.get(column.key) for column in columns) for cell in left)
-    return (Table("skipped", "Cells that were not finished", columns, rows),)
+    rows = tuple(tuple(cell.get(column.key) for column in columns) for cell in (*left, *places))
+    return (Table("skipped", "What was not measured", columns, rows).without_empty(),)
 
 
 def _lines(tree: Json, points: list[Point], cells: list[Json]) -> tuple[tuple[str, str], ...]:
@@ -229,6 +234,8 @@ def _choice(tree: Json, points: list[Point]) -> str:
     marked = next((point for point in points if point.chosen), None)
     if marked:
         return f"{marked.title}" + (f", under {limits}." if limits else ".")
+    if told := at(tree, "verdict"):
+        return f"{str(told)[:1].upper()}{str(told)[1:]}."
     return f"No point meets {limits}." if limits else "No limit was given, so no point was chosen."
 
 
@@ -246,10 +253,8 @@ def _axes(tree: Json) -> tuple[Part, ...]:
 
 
 def _environment(tree: Json) -> tuple[Part, ...]:
-    told = at(tree, "environment", default={})
-    rows = tuple((str(key), plain(value)) for key, value in told.items() if not isinstance(value, dict | list))
-    versions = tuple((str(key), plain(value)) for key, value in at(told, "versions", default={}).items())
-    return (Facts((*rows, *versions)),) if rows or versions else (Words("Not recorded.", "absent"),)
+    rows = environment_rows(tree, {})
+    return (Facts(tuple(rows)),) if rows else (Words("Not recorded.", "absent"),)
 
 
 def _command(tree: Json) -> tuple[Part, ...]:

@@ -15,7 +15,7 @@ from ntksap_export.report.cells import (
     variant_of,
 )
 from ntksap_export.report.charts import MEMORY, layer_name, memory_of
-from ntksap_export.report.document import Column, Table, plain
+from ntksap_export.report.document import Column, Table, in_a_line, plain
 from ntksap_export.report.inputs import Json, ReportInput, at
 from ntksap_export.report.text import ABSENT, count, number, percent, short_count, size
 
@@ -91,15 +91,16 @@ def latency_table(data: ReportInput) -> Table:
         Column("p50 ms", "p50_ms", number),
         Column("from", "p50_low_ms", number),
         Column("to", "p50_high_ms", number),
+        Column("ratio", "ratio", number),
+        Column("from", "ratio_low", number),
+        Column("to", "ratio_high", number),
         *(Column(f"{key} ms", f"{key}_ms", number) for key in asked if key != "p50"),
         Column("mean ms", "mean_ms", number),
         Column("IQR ms", "iqr_ms", number),
         Column("images/s", "throughput_images_per_s", number),
         Column("runs", "runs"),
         Column("turns", "slices"),
-        Column("ratio", "ratio", number),
-        Column("from", "ratio_low", number),
-        Column("to", "ratio_high", number),
+        Column("J/image", "joules_per_image", number),
         Column("noise", "noise", words=True),
     )
     rows = []
@@ -109,8 +110,9 @@ def latency_table(data: ReportInput) -> Table:
         others = tuple(known.get(key) for key in asked if key != "p50")
         ratios = (ratio.value, ratio.low, ratio.high) if ratio else (None, None, None)
         facts = (at(cell, "throughput_images_per_s"), at(cell, "runs"), at(cell, "slices"))
-        times = (known.get("p50"), *interval, *others, known.get("mean"), known.get("iqr"))
-        rows.append((*_setting(cell, pruned), *times, *facts, *ratios, at(cell, "noise")))
+        times = (known.get("p50"), *interval, *ratios, *others, known.get("mean"), known.get("iqr"))
+        doubts = (at(cell, "energy", "joules_per_image"), at(cell, "noise"))
+        rows.append((*_setting(cell, pruned), *times, *facts, *doubts))
     caption = "Latency; from and to are the ends of the 95 % interval of p50, and of the ratio to the baseline"
     return Table("latency", caption, columns, tuple(rows)).without_empty()
 
@@ -126,7 +128,7 @@ def memory_table(data: ReportInput) -> Table:
             for key in (*keys, *others)
         ),
         Column("file", "file_bytes", size),
-        Column("arena settings", "arena_settings", _settings_words, words=True),
+        Column("arena settings", "arena_settings", in_a_line, words=True),
     )
     rows = []
     for cell in ordered_cells(data.profile):
@@ -136,10 +138,6 @@ def memory_table(data: ReportInput) -> Table:
             settings = at(cell, "memory", "settings")
             rows.append((*_setting(cell, pruned_of(data)), *values, *rest, at(cell, "file_bytes"), settings))
     return Table("memory", "Memory of each cell's own process", columns, tuple(rows)).without_empty()
-
-
-def _settings_words(value: Any) -> str:
-    return ", ".join(f"{key} {plain(item)}" for key, item in value.items()) if isinstance(value, dict) else plain(value)
 
 
 def server_table(data: ReportInput) -> Table | None:
@@ -162,15 +160,25 @@ def _server_form(value: Any) -> str:
 
 def noise_table(data: ReportInput) -> Table | None:
     """What each verdict of noise rests on, where the profile tells it."""
-    cells = [cell for cell in ordered_cells(data.profile) if at(cell, "noise_facts")]
-    keys = dict.fromkeys(key for cell in cells for key in cell["noise_facts"])
+    return _of_parts(data, "noise_facts", "noise", "What the verdicts of noise rest on")
+
+
+def gpu_table(data: ReportInput) -> Table | None:
+    """Clocks, power and copies to the device, of cells on a GPU."""
+    return _of_parts(data, "gpu", "gpu", "The GPU while it was measured; h2d is the copy of a batch to it, apart")
+
+
+def _of_parts(data: ReportInput, part: str, name: str, caption: str) -> Table | None:
+    """One row a cell that has `part`, one column a key of it."""
+    cells = [cell for cell in ordered_cells(data.profile) if isinstance(at(cell, part), dict)]
+    keys = dict.fromkeys(key for cell in cells for key in cell[part])
     columns = (*_SETTING, *(Column(key.replace("_", " "), key, _fact, words=True) for key in keys))
-    rows = tuple((*_setting(cell, pruned_of(data)), *(cell["noise_facts"].get(key) for key in keys)) for cell in cells)
-    return Table("noise", "What the verdicts of noise rest on", columns, rows).without_empty() if rows else None
+    rows = tuple((*_setting(cell, pruned_of(data)), *(cell[part].get(key) for key in keys)) for cell in cells)
+    return Table(name, caption, columns, rows).without_empty() if rows else None
 
 
 def _fact(value: Any) -> str:
-    return number(value) if isinstance(value, float) else _settings_words(value)
+    return number(value) if isinstance(value, float) else in_a_line(value)
 
 
 def skipped_table(data: ReportInput) -> Table:

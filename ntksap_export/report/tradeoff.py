@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ntksap_export.pareto import pareto_front
 from ntksap_export.report.document import Figure
 from ntksap_export.report.plots import Curve, Dot, Dots, Key, Limit, linear, log, plot
 from ntksap_export.report.text import percent
@@ -51,7 +52,13 @@ class Point:
 
 
 def tradeoff(
-    points: Sequence[Point], measure: Measure, *, where: str, limit: float | None = None, floor: float | None = None
+    points: Sequence[Point],
+    measure: Measure,
+    *,
+    where: str,
+    limit: float | None = None,
+    floor: float | None = None,
+    series: Sequence[str] = (),
 ) -> Figure | None:
     """The picture of one cost at one place; None where no point has both numbers.
 
@@ -61,6 +68,8 @@ def tradeoff(
         where: backend, device, batch and threads, in words; may be empty.
         limit: the most that the cost may be.
         floor: the least that the accuracy may be, a fraction.
+        series: every name of a series in the order of their colours, so that pictures of a page agree; default: those
+            of the points, as they come.
     """
     known = [point for point in points if point.accuracy is not None and point.costs.get(measure.name) is not None]
     if not known:
@@ -74,7 +83,8 @@ def tradeoff(
     front = pareto(list(zip(costs, heights, strict=True)))
     stairs = _stairs([(costs[place], heights[place]) for place in front])
     marks: list[Curve | Dots | Limit] = [Curve("front", stairs, _FRONT_SERIES, dots=False, dash="none")]
-    colours, shapes = _ranks(point.series for point in points), _ranks(point.shape for point in points)
+    colours = _ranks([*series, *(point.series for point in known)], {point.series for point in known})
+    shapes = _ranks(["fp32", *(point.shape for point in known)], {point.shape for point in known})
     spread = measure.name == "latency"
     for place, point in enumerate(known):
         label = point.label if place in front or point.chosen else ""
@@ -99,8 +109,9 @@ def _legend(colours: dict[str, int], shapes: dict[str, int]) -> list[Key]:
     ]
 
 
-def _ranks(names: Any) -> dict[str, int]:
-    return {name: index for index, name in enumerate(sorted(set(names)))}
+def _ranks(names: Sequence[str], used: set[str]) -> dict[str, int]:
+    """The place of each used name among all of them."""
+    return {name: place for place, name in enumerate(dict.fromkeys(names)) if name in used}
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -108,11 +119,9 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
 
     In order of cost; of equal points the first.
     """
-    found: list[int] = []
-    for place in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1], i)):
-        if not found or points[place][1] > points[found[-1]][1]:
-            found.append(place)
-    return found
+    on_front = pareto_front([(cost, -gain) for cost, gain in points])
+    first = {points[place]: place for place in reversed(range(len(points))) if on_front[place]}
+    return [first[point] for point in sorted(first)]
 
 
 def _stairs(front: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:

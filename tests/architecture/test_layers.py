@@ -33,6 +33,7 @@ FLOORS = {
     "latency_budget": 0,
     "launch": 0,
     "optional": 0,
+    "pareto": 0,
     "processes": 0,
     "progress": 0,
     "ranges": 0,

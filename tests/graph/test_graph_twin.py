@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 
 from ntksap_export.graph import Graph, dense_twin, weight_sparsity
+from ntksap_export.graph.precision import precision_of
 
 from .conftest import Case
 from .graph_cases import TINY, initializer, parse
@@ -77,3 +78,35 @@ def test_weight_sparsity_without_weights_is_zero() -> None:
 
 def _layout(graph: Graph) -> list[tuple[str, int, tuple[int, ...]]]:
     return [(item.name, item.data_type, tuple(item.dims)) for item in graph.proto.graph.initializer]
+
+
+def test_twin_of_other_types_has_no_zero_either() -> None:
+    half, codes = np.zeros((3, 2), np.float16), np.array([[0, 5], [-3, 0]], np.int8)
+    proto = parse(w=half)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(codes, "w_quantized"))
+
+    twin = dense_twin(Graph(proto, ()))
+
+    drawn, left = initializer(twin.proto, "w"), initializer(twin.proto, "w_quantized")
+    assert (np.float16, np.int8) == (drawn.dtype, left.dtype)
+    assert drawn.all()
+    assert left.all()
+    assert [5, -3] == [left[0, 1], left[1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("node", "dtype", "expected"),
+    [
+        ("Relu", np.float32, "fp32"),
+        ("Relu", np.float16, "fp16"),
+        ("DequantizeLinear", np.int8, "int8"),
+        ("ConvInteger", np.int8, "int8"),
+    ],
+)
+def test_the_precision_of_a_graph(node: str, dtype: type, expected: str) -> None:
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node(node, ["w"], ["y"])],
+        "tiny", [], [], [onnx.numpy_helper.from_array(np.ones((2, 2), dtype), "w")],
+    )  # fmt: skip
+
+    assert expected == precision_of(Graph(onnx.helper.make_model(graph), ()))

@@ -26,6 +26,7 @@ from ntksap_export.pruning import ChannelPlan
 from ntksap_export.runtime import backends
 from ntksap_export.timing import Timing
 from tests.conftest import Recorder, small_config
+from tests.support.own import NETS, own_module
 
 Call = Callable[..., tuple[int, str, str]]
 TABLE = "latency_table.json"
@@ -168,6 +169,13 @@ def test_what_could_not_be_measured_is_refused_at_once(
     assert not (tmp_path / "out").exists()
 
 
+def test_several_processes_do_not_time_beside_each_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(latency, "world_size", lambda: 2)
+
+    with pytest.raises(ConfigError, match="measured in one process, got 2; run `ntksap prune` without torchrun"):
+        run_road(config(), tmp_path / "out", stages=("prune",))
+
+
 def test_a_table_of_other_threads_is_refused(machine: Machine, tmp_path: Path) -> None:
     pruned(config(), tmp_path / "out")
     table = tmp_path / "out" / TABLE
@@ -193,13 +201,14 @@ def test_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(latency_table, "LAYERS", Effort((2, 2), 0.001, 2, 0.001, 1.0))
     monkeypatch.setattr(latency_table, "WHOLE", Effort((3, 3), 0.05, 3, 0.05, 1.0))
-    run = tmp_path / "out"
+    run, wide = tmp_path / "out", "\n\ndef wide(num_classes):\n    return Net(num_classes, width=128)\n"
+    model = f"{own_module(tmp_path, monkeypatch, NETS + wide)}:wide"
     with pytest.raises(ConfigError, match="cannot be met"):
-        pruned(config("latency=1us,threads=1", model="resnet18"), run)
+        pruned(config("latency=1us,threads=1", model=model, image_size=32), run)
     networks = [row[0] for name, row in json.loads((run / TABLE).read_text())["timings"].items() if "network" in name]
     asked = math.sqrt(networks[0] * networks[1])
 
-    told = pruned(config(f"latency={asked:.6f}ms,threads=1", model="resnet18"), run)["latency"]
+    told = pruned(config(f"latency={asked:.6f}ms,threads=1", model=model, image_size=32), run)["latency"]
 
     assert 0 < told["measured_ms"] <= told["asked_ms"]  # type: ignore[index]
     slim = ChannelPlan.from_json(json.loads((run / "channels.json").read_text()))

@@ -172,6 +172,16 @@ def test_several_targets_are_named_by_the_end_of_their_paths(look: Look, tmp_pat
     assert ("onnxruntime",) == look.settings.backends
 
 
+def test_a_suffix_tells_files_of_one_name_apart(look: Look, finished_run: Path) -> None:
+    targets = [finished_run, finished_run / "model.onnx", finished_run / "model.safetensors"]
+
+    profile_targets([str(target) for target in targets], CPU)
+
+    assert ["finished", "model.onnx", "model.safetensors"] == [
+        name for name, _ in look.names if not name.endswith("dense")
+    ]
+
+
 def test_a_dense_twin_in_common_is_measured_once(look: Look, finished_run: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     shutil.copytree(finished_run, again)

@@ -14,7 +14,7 @@ from ntksap_export.graph import Graph
 from ntksap_export.graph.one_layer import LayerShape, layer_graph
 from ntksap_export.latency_budget import LatencyBudget
 from ntksap_export.profiling.latency_table import MachineMeter, _step_of, grid
-from ntksap_export.profiling.many import Effort, time_graphs
+from ntksap_export.profiling.many import Effort, time_graphs, timing_of
 from ntksap_export.profiling.timings import Timings, cache_file, cached, this_machine
 from ntksap_export.pruning import ChannelPlan
 from ntksap_export.pruning.channel_groups import channel_groups
@@ -233,6 +233,13 @@ def test_graphs_are_timed_in_a_process_of_their_own() -> None:
 def test_a_graph_that_does_not_run_is_an_error_of_one_line() -> None:
     graph = layer_graph(LayerShape((9, 9), (1, 1), (1, 1), (0, 0, 0, 0), 1, (4, 4)), 8, 8, batch=1)
 
-    with pytest.raises(UnavailableError, match="a layer could not be timed: ") as caught:
+    with pytest.raises(UnavailableError) as caught:
         time_graphs([graph], SETTINGS, QUICK)
+    assert str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_timing_is_the_median_turn_and_what_lies_between_turns() -> None:
+    turns = [[5.0, 1.0, 1.1], [2.0, 2.0], [3.0], [4.0], [5.0], [6.0]]
+
+    assert Timing(3.5, 1.1, 6.0, 9) == timing_of(turns)

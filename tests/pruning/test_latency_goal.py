@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ntksap_export.errors import ConfigError
-from ntksap_export.latency_budget import LatencyBudget
+from ntksap_export.latency_budget import LatencyBudget, reached_text
 from ntksap_export.masks import Mask, layer_costs, mask_table
 from ntksap_export.pruning import Budget, ChannelPlan, ScoringInputs, make_scorer, prune_channels
 from ntksap_export.pruning.channel_groups import channel_groups
@@ -228,4 +228,4 @@ def test_what_is_told_of_it_stands_side_by_side() -> None:
     assert told["measured_ms"] <= told["asked_ms"] < told["dense_ms"]
     assert told["ci_ms"][0] < told["measured_ms"] < told["ci_ms"][1]
     assert told["table_digest"] == "law"
-    assert str(reached).startswith(f"asked {reached.asked_ms:g} ms, promised ")
+    assert reached_text(told).startswith(f"asked {reached.asked_ms:.4g} ms, promised ")

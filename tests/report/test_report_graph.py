@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from ntksap_export.report import ReportInput, render_card, render_html
+from ntksap_export.report import ReportInput, render_card
 
+from .page import html_of
 from .sample import sample
 
 TOTALS = {"channels": [794, 691], "parameters": [1000, 750], "macs": [4000, 3500]}
@@ -44,7 +45,7 @@ def test_the_input_is_that_of_the_graph(takes: dict[str, Any], code: str, words:
 
     assert code in text
     assert words in text
-    assert words in render_html(data)
+    assert words in html_of(data)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_what_was_removed_is_told(totals: dict[str, Any], expected: str | None) 
     row = re.search(r"\| removed from model.onnx, exactly, as the mask emptied it \| (.*) \|", render_card(data))
 
     assert expected == (row[1] if row else None)
-    assert (expected is not None) == ("Removed from it, exactly" in render_html(data))
+    assert (expected is not None) == ("Removed from it, exactly" in html_of(data))
 
 
 @pytest.mark.parametrize(("sparse", "words"), [(False, "stored as zeros"), (True, "left out of its file")])

@@ -10,8 +10,9 @@ import pytest
 from ntksap_export.cli.profile_table import Screen, latency_table
 from ntksap_export.config import pruned_name
 from ntksap_export.pipeline import latency_row
-from ntksap_export.report import ReportInput, render_card, render_html
+from ntksap_export.report import ReportInput, render_card
 
+from .page import html_of
 from .sample import sample
 
 NAMES = {"unstructured": "sparse", "2:4": "sparse", "4x1": "sparse", "channel": "slim", "channel+2:4": "slim+sparse"}
@@ -30,18 +31,18 @@ def test_the_name_follows_the_pattern(pattern: str, name: str) -> None:
 
 @pytest.mark.parametrize(("pattern", "name"), NAMES.items())
 def test_the_report_uses_one_name(pattern: str, name: str) -> None:
-    page = render_html(run_of(pattern)).partition("<script")[0]
+    page = html_of(run_of(pattern)).partition("<script")[0]
 
     cells = re.findall(r"<t[dh][^>]*>((?:slim|sparse|slim\+sparse)\b[^<]*)</t[dh]>", page)
     assert {name} == {cell.split()[0] for cell in cells}
     assert f"latency p50, {name}" in page
-    assert f"{name} 28.1" in page
+    assert f"<title>{name}: p50 28.1" in page
     assert f"{name} onnxruntime, cuda" in page
 
 
 @pytest.mark.parametrize(("pattern", "name"), NAMES.items())
 def test_the_card_uses_the_same(pattern: str, name: str) -> None:
-    rows = [line.split(" | ")[3] for line in render_card(run_of(pattern)).splitlines() if " cpu fp32 | " in line]
+    rows = [line.split(" | ")[5] for line in render_card(run_of(pattern)).splitlines() if " cpu | fp32 | " in line]
 
     assert {"dense", name} == set(rows)
 

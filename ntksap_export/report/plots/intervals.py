@@ -46,10 +46,14 @@ class Forest:
 
 
 def strip_chart(groups: Sequence[tuple[str, Sequence[Strip]]], *, label: str, axis: str) -> str:
-    """One row a distribution, all from zero, so that lengths can be compared."""
+    """One row a distribution, all from zero; on a logarithmic axis where they span more than twelvefold."""
     strips = [strip for _, group in groups for strip in group]
     ends = [value for strip in strips for value in (strip.p50, strip.p90, strip.p99) if value is not None]
-    scale = linear(axis, ends, zero=True, count=4)
+    middles = [strip.p50 for strip in strips]
+    if middles and 0 < 12 * min(middles) < max(ends):
+        scale = log(axis, [*ends, *(strip.low for strip in strips if strip.low)])
+    else:
+        scale = linear(axis, ends, zero=True, count=4)
     return banded([(heading, [_strip(strip) for strip in group]) for heading, group in groups], scale, label=label)
 
 

@@ -179,6 +179,7 @@ class _Words:
         x, y = self.frame.to_x(dot.x), self.frame.to_y(dot.y)
         length, gap = svg.width_of(dot.label, 10), 11 if dot.ring else 7
         sides = (
+            (x + gap - 1, y - gap + 2),
             (x + gap, y + 3.5),
             (x - gap - length, y + 3.5),
             (x - length / 2, y - gap),

@@ -14,7 +14,7 @@ from html import escape as html_escape
 WIDTH = 360.0
 COLOURS = ("#b85c00", "#0067a8", "#1b7a3d", "#8a3ea8", "#b3261e", "#5d6600", "#00707a", "#5b6675")
 """The light ones, for a picture that stands without the page's style; `style.css` holds them and the dark ones."""
-CHARACTER = 0.56
+CHARACTER = 0.6
 """Mean width of a character / font size; for cutting and placing words, not for layout to the pixel."""
 _DASHES = ("none", "6 3", "2 3", "8 3 2 3")
 

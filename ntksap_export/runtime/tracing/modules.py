@@ -124,7 +124,8 @@ def _work(name: str, module: nn.Module, given: Any, made: Any) -> Work:
     elif isinstance(module, _BY_INPUT):
         uses = given[0].numel() // module.weight.shape[0]
     else:
-        return Work(name, None if any(each.ndim > 1 for each in module.parameters(recurse=False)) else 0, 0)
+        counted = None if any(each.ndim > 1 for each in module.parameters(recurse=False)) else 0
+        return Work(name, counted, counted)
     return Work(name, module.weight.numel() * uses, int(torch.count_nonzero(module.weight)) * uses)
 
 

@@ -11,7 +11,7 @@ The median over the turns is what is told.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from ntksap_export.runtime.ov import OpenVinoSession
 from ntksap_export.runtime.session import Images
-from ntksap_export.runtime.tracing.traced import NodeTime, Trace, medians, take_turns, timed
+from ntksap_export.runtime.tracing.traced import NodeTime, Trace, between, medians, take_turns, timed
 
 METHOD: Final = (
     "OpenVINO's performance counters: means over the calls of a turn, medians over the turns, each compiled anew; "
@@ -65,14 +65,6 @@ class _Counted:
         times = medians([[row.get(name, 0.0) for name in names] for row in self._means])
         nodes = (replace(self._about[name], ms=ms) for name, ms in zip(names, times, strict=True))
         return tuple(nodes), median(self._totals), self._runs
-
-
-def between(warm: Mapping[str, float], end: Mapping[str, float], before: int, runs: int) -> dict[str, float]:
-    """Milliseconds per call of the last `runs` calls, of counters in microseconds that also hold `before` calls."""
-    return {
-        name: max(0.0, value * (before + runs) - warm.get(name, 0.0) * before) / runs / 1e3
-        for name, value in end.items()
-    }
 
 
 def _by_name(counters: Iterable[tuple[Any, float]]) -> dict[str, float]:

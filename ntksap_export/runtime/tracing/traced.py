@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Final, Protocol
@@ -131,3 +131,11 @@ def _warm(call: Callable[[], None], clock: Clock) -> list[float]:
 def medians(rows: Sequence[Sequence[float]]) -> list[float]:
     """The median of each column."""
     return [median(column) for column in zip(*rows, strict=True)]
+
+
+def between(warm: Mapping[str, float], end: Mapping[str, float], before: int, runs: int) -> dict[str, float]:
+    """Milliseconds per call of the last `runs` calls, of counters in microseconds that also hold `before` calls."""
+    return {
+        name: max(0.0, value * (before + runs) - warm.get(name, 0.0) * before) / runs / 1e3
+        for name, value in end.items()
+    }
