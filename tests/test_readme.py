@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 
 
@@ -72,3 +73,23 @@ def test_the_stages_of_the_readme_run_in_the_order_they_stand(
         assert code == 0, f"{command}: {err}"
 
     assert (tmp_path / "out" / "mine" / "report.html").is_file()
+
+
+def rows(text: str, head: str) -> dict[tuple[str, str], list[str]]:
+    """The first table under a line that begins with `head`: what stands behind network and precision."""
+    lines = text[text.index(head) :].split("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {(name.removesuffix(" unstructured"), precision): rest for name, precision, *rest in cells}
+
+
+def test_the_table_of_resnet50_is_what_was_measured() -> None:
+    measured = rows((RESULTS / "profile.txt").read_text(), "| network | precision |")
+    told = rows(README, "| network | precision |")
+
+    assert told
+    for which, (flops, size, *rest) in told.items():
+        own = measured[which]
+        peaks = " / ".join(own[5:8])
+
+        assert [*own[2:5], peaks] == rest
+        assert (own[0], float(size)) == (flops.replace(" ", ""), pytest.approx(float(own[1]), abs=0.06))
