@@ -97,6 +97,7 @@ def _measure(
 ) -> None:
     from ntksap_export.cli import console, layer_text, profile_table
     from ntksap_export.config import pruned_name
+    from ntksap_export.errors import UnavailableError
     from ntksap_export.pipeline import RunDir, latency_row, profile_targets, without_raw_times, write_cells
 
     progress, command, pruned = console.make_progress(quiet), options.as_typed(sys.argv[1:]), "sparse"
@@ -114,6 +115,9 @@ def _measure(
         print("\n".join(profile_table.latency_table(rows, pruned, profile_table.screen(quiet))))
         if "layers" in result:
             print("\n".join(["", *layer_text.layer_tables(result["layers"], result.get("machine"), pruned)]))
+    fallen = [cell["reason"] for cell in result["cells"] if cell.get("fallback")]
+    if fallen:
+        raise UnavailableError(f"{len(fallen)} of {len(result['cells'])} cells ran as something else: {fallen[0]}")
 
 
 def _measure_run(

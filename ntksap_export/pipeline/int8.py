@@ -19,22 +19,24 @@ from ntksap_export.runtime.session import Images
 
 _RANKED_ON: Final = 32  # images: what ranks layers is the noise in all their logits, not a count of right answers
 Judge = Callable[[Graph], Judged]
+Good = Callable[[Graph, Judged], bool]
 
 
 def make_int8(
-    context: Context, graph: Graph, images: Sequence[Images], judge: Judge
+    context: Context, graph: Graph, images: Sequence[Images], judge: Judge, good: Good
 ) -> tuple[Graph, Judged, dict[str, Any]]:
-    """Quantize; where that costs more accuracy than `max_drop`, leave out the fewest of the layers that hurt most.
+    """Quantize; where that is not good enough, leave out the fewest of the layers that hurt most.
 
     Args:
         context: of the run.
         graph: float32; see `graph.precision.named`.
         images: batches of training images to calibrate on.
         judge: measures a graph on the validation images.
+        good: whether a graph and its judgement may be delivered: accuracy, first answers, and distance from the model.
 
     Returns:
         The graph, how it was judged, and what parity.json says of it. Where no choice of up to half of the layers
-        keeps within `max_drop`, all of them int8.
+        is good, all of them int8.
     """
     config = context.config
     names = () if config.int8_keep in (("auto",), ("none",)) else config.int8_keep
@@ -49,9 +51,9 @@ def make_int8(
     int8 = make(kept)
     judged = judge(int8)
     searched = None
-    if judged.drop > config.max_drop and config.int8_keep == ("auto",):
+    if config.int8_keep == ("auto",) and not good(int8, judged):
         ranked = _rank(context, graph, ranges, images, reduced)
-        found = _search(context, ranked, make, judge)
+        found = _search(context, ranked, make, judge, good)
         searched = {layer.name: round(value, 2) for layer, value in ranked}
         if found is not None:
             count, int8, judged = found
@@ -85,7 +87,7 @@ def _rank(context: Context, graph: Graph, ranges: Ranges, images: Sequence[Image
 
 
 def _search(
-    context: Context, ranked: Ranked, make: Callable[[Iterable[Layer]], Graph], judge: Judge
+    context: Context, ranked: Ranked, make: Callable[[Iterable[Layer]], Graph], judge: Judge, good: Good
 ) -> tuple[int, Graph, Judged] | None:
     """The fewest layers to leave out, the graph without them in int8, and how it was judged."""
     tried: dict[int, tuple[Graph, Judged]] = {}
@@ -96,7 +98,7 @@ def _search(
         tried[count] = graph, judge(graph)
         drop = tried[count][1].drop
         context.progress.say(f"  int8: {count} of {len(ranked)} layers in float32, accuracy drops {drop:.2f} points")
-        return drop <= context.config.max_drop
+        return good(*tried[count])
 
     count = fewest(most, holds)
     return None if count is None else (count, *tried[count])

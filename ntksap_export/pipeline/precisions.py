@@ -44,7 +44,9 @@ class Bench:
     """What a precision is made of and judged by."""
 
     context: Context
+    model: nn.Module
     graph: Graph
+    images: Images
     told: Preprocessing
 
     @cached_property
@@ -79,6 +81,14 @@ class Bench:
     def judge(self, graph: Graph, name: str) -> Judged:
         """A graph beside the float32 one on every validation image."""
         return judge(self.before, self._answers(graph, name), self.labels)
+
+    def compare(self, graph: Graph, name: str) -> Parity:
+        """A graph beside the model."""
+        return verify(self.model, graph, self.images, LIMITS[name], noise=name != "int8")
+
+    def good(self, graph: Graph, judged: Judged, name: str) -> bool:
+        """Whether it may be delivered."""
+        return _problem(name, judged, self.compare(graph, name), self.context.config.max_drop) is None
 
     @property
     def _batch(self) -> int:
@@ -125,10 +135,10 @@ def run_precisions(context: Context, model: nn.Module, graph: Graph, images: Ima
         for file in (f"model.{name}.onnx", f"rejected.{name}.onnx"):  # of another model.onnx
             remove_graph(context.run.file(file))
     asked = [name for name in PRECISIONS if getattr(context.config, name)]
-    bench, made = Bench(context, named(graph), told), Precisions()
+    bench, made = Bench(context, model, named(graph), images, told), Precisions()
     for name in asked:
         smaller, judged, details = _MAKERS[name](bench)
-        parity = verify(model, smaller, images, LIMITS[name], noise=name != "int8")
+        parity = bench.compare(smaller, name)
         problem = _problem(name, judged, parity, context.config.max_drop)
         file = f"{'rejected' if problem else 'model'}.{name}.onnx"
         written = smaller.save(context.run.file(file), context.config.external_data)
@@ -161,7 +171,13 @@ def _fp16(bench: Bench) -> tuple[Graph, Judged, dict[str, Any]]:
 
 
 def _int8(bench: Bench) -> tuple[Graph, Judged, dict[str, Any]]:
-    return make_int8(bench.context, bench.graph, bench.calibration, lambda graph: bench.judge(graph, "int8"))
+    return make_int8(
+        bench.context,
+        bench.graph,
+        bench.calibration,
+        lambda graph: bench.judge(graph, "int8"),
+        lambda graph, judged: bench.good(graph, judged, "int8"),
+    )
 
 
 _MAKERS: Final[dict[str, Callable[[Bench], tuple[Graph, Judged, dict[str, Any]]]]] = {"fp16": _fp16, "int8": _int8}

@@ -195,6 +195,9 @@ class Searched:
         drop = max(0, self.tried[-1] - self.allowed)
         return Judged(100, 0.9, 0.9 - 0.01 * drop, 1.0, 30.0)
 
+    def good(self, int8: Graph, judged: Judged) -> bool:
+        return judged.drop <= 0.5
+
 
 class FakeContext:
     """Settings, and a progress that remembers."""
@@ -210,7 +213,7 @@ def made(allowed: int, **settings: Any) -> tuple[Searched, dict[str, Any], Judge
 
     graph = named(small_graph())
     searched, context = Searched(graph, allowed), FakeContext(**settings)
-    _, judged, details = making.make_int8(context, graph, batches(), searched.judge)  # type: ignore[arg-type]
+    _, judged, details = making.make_int8(context, graph, batches(), searched.judge, searched.good)  # type: ignore[arg-type]
     return searched, details, judged, context.progress
 
 
@@ -226,6 +229,16 @@ def test_the_layer_that_hurts_most_is_left_out_and_the_reason_told() -> None:
     assert [3, 2] == searched.tried
     assert 0 == judged.drop
     assert "  int8: 1 of 3 layers in float32, accuracy drops 0.00 points" == progress.lines[-1]
+
+
+def test_a_graph_too_far_from_its_model_is_searched_for_layers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Searched, "good", lambda self, int8, judged: len(check_int8(int8, self.graph)) <= 2)
+
+    searched, details, judged, _ = made(allowed=3)
+
+    assert 1 == len(details["float32_layers"])
+    assert [3, 2] == searched.tried
+    assert 0 == judged.drop
 
 
 def test_where_no_choice_helps_all_layers_are_int8_and_the_drop_is_told() -> None:
