@@ -13,7 +13,7 @@ _BARS: Final = (8, 24)  # characters; a narrow terminal gets short ones
 _WIDE: Final = 120  # characters, where there is no terminal
 _NAMES: Final = (10, 28)
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
-_NOISY, _FEW = "~", "?"
+_NOISY, _FEW, _RESTS = "~", "?", " rests on "
 _COMPARED: Final = ("p50", "p99", "run_peak", "file_size")
 
 
@@ -81,7 +81,7 @@ def _table(groups: Mapping[str, Sequence[Row]], pruned: str, on: Screen) -> list
     names = {id(row): _variant(row, pruned) for row in rows}
     cells = {column: [column.text(row) for row in rows] for column in _columns(rows, on.unicode)}
     widths = {column: max(len(column.header), *map(len, texts)) for column, texts in cells.items() if any(texts)}
-    room = on.width - 6  # for name, bar and columns; the rest is space between them, and a mark
+    room = on.width - 7  # for name, bar and columns; the rest is space between them, and the marks
     name_width = min(max(_NAMES[0], *map(len, names.values())), _NAMES[1], max(_NAMES[0], room // 3))
     shown = _fitting(widths, room - name_width - _BARS[0])
     left = room - sum(widths[column] + 2 for column in shown)
@@ -153,15 +153,16 @@ def _variant(row: Row, pruned: str) -> str:
 
 def _mark(row: Row) -> str:
     noise = str(row.get("noise") or "steady")
-    return _NOISY if noise.startswith("noisy") else "" if noise == "steady" else _FEW
+    return (_NOISY if noise.startswith("noisy") else "") + (_FEW if _RESTS in noise else "")
 
 
 def _legend(rows: Iterable[Row]) -> list[str]:
     """What the marks mean, in the words of the first row that has each."""
     said: dict[str, list[str]] = {}
     for row in rows:
-        if mark := _mark(row):
-            said.setdefault(mark, []).append(str(row["noise"]))
+        for mark in _mark(row):
+            words = str(row["noise"])
+            said.setdefault(mark, []).append(words if mark == _NOISY else words.rsplit("; ", 1)[-1])
     return [
         f"{mark} {found[0]}" + (f" (and {len(found) - 1} more; --json says which)" if len(found) > 1 else "")
         for mark, found in sorted(said.items(), reverse=True)
@@ -186,8 +187,11 @@ def _rates(row: Row) -> list[str]:
         f"{rate['served_per_s']:.1f}/s served"
         for rate in row.get("server") or ()
     ]
-    if row.get("max_rate_images_per_s") is not None:
-        lines.append(f"      the limit holds up to {row['max_rate_images_per_s']:.1f}/s")
+    rate, ended = row.get("max_rate_images_per_s"), row.get("max_rate_ended")
+    if rate is not None:
+        lines.append(f"      the limit holds up to {rate:.1f}/s{f' ({ended})' if ended else ''}")
+    elif ended:
+        lines.append(f"      no rate was found that holds the limit ({ended})")
     return lines
 
 

@@ -97,9 +97,12 @@ def _measure(
 ) -> None:
     from ntksap_export.cli import console, layer_text, profile_table
     from ntksap_export.config import pruned_name
-    from ntksap_export.errors import UnavailableError
+    from ntksap_export.errors import ConfigError, UnavailableError
     from ntksap_export.pipeline import RunDir, latency_row, profile_targets, without_raw_times, write_cells
 
+    for file in filter(None, (out, csv)):
+        if file.is_dir():
+            raise ConfigError(f"'{file}' is a directory; --out and --csv name a file")
     progress, command, pruned = console.make_progress(quiet), options.as_typed(sys.argv[1:]), "sparse"
     if len(targets) == 1 and Path(targets[0]).is_dir():
         result = _measure_run(Path(targets[0]), asked, out, progress, command)

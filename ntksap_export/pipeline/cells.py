@@ -44,6 +44,7 @@ def latency_row(cell: Mapping[str, Any]) -> dict[str, Any]:
         "throughput_images_per_s": cell.get("throughput_images_per_s"),
         "max_rate_images_per_s": cell.get("max_rate"),
         "server": cell.get("server"),
+        "max_rate_ended": (cell.get("max_rate_search") or {}).get("ended"),
         **{key: cell.get(key) for key in ("runs", "warmup_runs", "slices", "file_bytes")},
         **{key: memory.get(key) for key in _MEMORY},
     }

@@ -143,9 +143,10 @@ def _with_missing(
     rows, told = [], set()
     for cell in cells:
         key = (cell["variant"], cell["precision"], cell["backend"])
-        if key in reasons and cell["status"] == "skipped" and cell.get("batch") is not None:
+        if key in reasons and cell["status"] == "skipped":
             told.add(key)
-            cell = {**cell, "reason": reasons[key]}
+            if cell.get("batch") is not None:  # else the backend is not here, which comes first
+                cell = {**cell, "reason": reasons[key]}
         rows.append(cell)
     return rows + [
         {

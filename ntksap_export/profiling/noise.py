@@ -63,10 +63,11 @@ def verdict(facts: Mapping[str, Any], runs: int, percentiles: Sequence[float] = 
             problems.append(f"{words} took {facts[name]:.0%} of these cores")
     if facts.get("subnormals"):
         problems.append(f"{facts['subnormals']:,} subnormal numbers, which many CPUs handle many times slower")
-    if problems:
-        return f"noisy: {'; '.join(problems)}"
     thin = [level for level in percentiles if level < 100 and runs * (100 - level) < 100 - 1e-6]
-    return f"steady, but p{min(thin):g} rests on {runs} runs" if thin else "steady"
+    few = [f"p{min(thin):g} rests on {runs} runs"] if thin else []
+    if problems:
+        return f"noisy: {'; '.join(problems + few)}"
+    return f"steady, but {few[0]}" if few else "steady"
 
 
 def drift(medians: Sequence[float]) -> float | None:

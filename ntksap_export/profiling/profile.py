@@ -118,6 +118,7 @@ def _partners(running: Sequence[_Running], cells: Sequence[Cell], baseline: str)
         if reference is not None and reference.rank in by_rank:
             other = pairs[each.cell.rank] = by_rank[reference.rank]
             other.turns.partners.append(each.turns)
+            each.turns.partners.append(other.turns)
     return pairs
 
 
@@ -144,4 +145,5 @@ def _note(load: Load | None) -> str:
     if load is None:
         return ""
     device, batch, threads, streams = load
-    return f"{device}, batch {batch}, {threads} threads{f', {streams} streams' if streams > 1 else ''}"
+    words = f"{device}, batch {batch}, {threads} thread{'' if threads == 1 else 's'}"
+    return f"{words}, {streams} streams" if streams > 1 else words

@@ -35,7 +35,7 @@ class Turns:
 
     Attributes:
         runner: its process.
-        partners: cells that are compared with this one; it goes on as long as one of them does.
+        partners: cells that are compared with this one, or it with them; it goes on until they are known.
         times_ms: of every call.
         turn_of: the number of the turn of each.
         wall_s: all turns together.

@@ -50,6 +50,20 @@ def test_a_limit_that_is_not_met_has_its_exit_code(ntksap: Call, pair: tuple[Pat
     assert "new / old" in err
 
 
+@pytest.mark.parametrize("flag", ["--out", "--csv"])
+def test_a_directory_in_place_of_a_file_is_refused_before_anything_is_measured(
+    ntksap: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    def measured(*_: object, **__: object) -> None:
+        raise AssertionError("it was measured")
+
+    monkeypatch.setattr(profiling, "profile", measured)
+
+    result = ntksap("profile", write_graph(tmp_path / "m.onnx"), flag, tmp_path)
+
+    refused(result, 2, "is a directory; --out and --csv name a file")
+
+
 def test_a_limit_that_is_met_is_said_in_one_line(ntksap: Call, pair: tuple[Path, Path]) -> None:
     flags = ("--fail-if", "p50 > 1.3, p99 > 2", "--fail-if", "file_size > 1")
 

@@ -99,6 +99,15 @@ def test_marks_have_their_words_below() -> None:
     assert ["~ noisy: the CPU was throttled (heat)", "? steady, but p99 rests on 12 runs"] == lines[4:]
 
 
+def test_a_noisy_cell_of_few_runs_has_both_marks() -> None:
+    both = cell(noise="noisy: the CPU was throttled (heat); p99 rests on 12 runs")
+
+    lines = latency_table(rows(both), on=WIDE)
+
+    assert lines[2].endswith(" ~?")
+    assert ["~ noisy: the CPU was throttled (heat); p99 rests on 12 runs", "? p99 rests on 12 runs"] == lines[3:]
+
+
 def test_skipped_cells_share_a_line_per_reason() -> None:
     gone = {"status": "skipped", "backend": "openvino", "reason": "openvino is not installed"}
     large = {"status": "skipped", "reason": "out of memory", "batch": 512}
@@ -143,6 +152,21 @@ def test_what_a_server_served_stands_below_its_row() -> None:
 
     assert "100/s offered: p50 2.500 ms, p99 9.000 ms, 99.5/s served" == lines[3].strip()
     assert "the limit holds up to 321.0/s" == lines[4].strip()
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [
+        (321.0, "the limit holds up to 321.0/s (time is up)"),
+        (None, "no rate was found that holds the limit (time is up)"),
+    ],
+)
+def test_a_search_for_a_rate_says_why_it_ended(rate: float | None, said: str) -> None:
+    search = {"limit_ms": 20.0, "ended": "time is up", "trials": []}
+
+    lines = latency_table(rows(cell(server=[], max_rate=rate, max_rate_search=search)), on=WIDE)
+
+    assert f"      {said}" == lines[3]
 
 
 def test_streams_and_precisions_are_named() -> None:

@@ -112,6 +112,19 @@ def test_a_precision_that_a_run_lacks_is_a_row_with_the_command_that_makes_it(lo
     )
 
 
+def test_a_backend_that_is_not_here_has_one_row_for_each_precision(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = {"backend": "openvino", "device": "cpu", "batch": None, "threads": None, "status": "skipped", "reason": "no"}
+    cells = [{"variant": "sparse", "precision": name, **gone} for name in ("fp16", "int8")]
+    monkeypatch.setattr(profiling, "profile", lambda *_, **__: cells)
+    asked = {**CPU, "profile_backend": ("openvino", "torch"), "profile_precision": ("fp16", "int8")}
+
+    told = profile_targets([str(finished_run)], asked)["cells"]
+
+    assert cells == told
+
+
 def test_fp16_of_a_graph_is_made_and_int8_is_not(look: Look, finished_run: Path) -> None:
     asked = {**CPU, "profile_precision": ("fp16", "int8")}
 

@@ -16,7 +16,11 @@ QUIET = {"iqr_over_median": 0.01, "drift": 0.0, "throttled": None, "other_load":
         ({}, 100, "steady"),
         ({}, 99, "steady, but p99 rests on 99 runs"),
         ({"iqr_over_median": 0.1}, 100, "steady"),
-        ({"iqr_over_median": 0.5}, 9, "noisy: the middle half of the runs spreads over 50% of the median"),
+        (
+            {"iqr_over_median": 0.5},
+            9,
+            "noisy: the middle half of the runs spreads over 50% of the median; p99 rests on 9 runs",
+        ),
         ({"drift": 0.05}, 100, "steady"),
         ({"drift": -0.2}, 100, "noisy: the median drifted by -20% from the first turn to the last"),
         (

@@ -13,6 +13,7 @@ import torch
 from ntksap_export.profiling.profile import Variant
 from ntksap_export.profiling.settings import default_threads
 from ntksap_export.profiling.statistics import MIN_TURNS
+from ntksap_export.profiling.turns import Turns
 
 from .fake_cells import SHAPE, A, B, Log, run_profile
 
@@ -238,8 +239,22 @@ def test_progress_has_one_step_per_cell(log: Log) -> None:
     run_profile((A, B), batches=(1, 8), progress=Recorder())
 
     assert "profile 4" == steps[0]
-    assert [("cpu, batch 1, 1 threads", 2), ("cpu, batch 8, 1 threads", 2)] == [step for step in steps[1:] if step[1]]
+    assert [("cpu, batch 1, 1 thread", 2), ("cpu, batch 8, 1 thread", 2)] == [step for step in steps[1:] if step[1]]
 
 
 def test_default_threads_are_the_cpus_of_this_process() -> None:
     assert (len(os.sched_getaffinity(0)),) == default_threads()
+
+
+def test_a_cell_goes_on_until_its_baseline_is_known(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Turns.known
+    monkeypatch.setattr(  # the baseline, 2 ms, takes two turns more than it takes to know the other
+        Turns,
+        "known",
+        lambda self, settings: known(self, settings) and (self.times_ms[0] > 3 or len(self.medians) >= 8),
+    )
+
+    baseline, other = run_profile((A, B))
+
+    assert 8 == baseline["slices"]
+    assert 8 == other["slices"]
