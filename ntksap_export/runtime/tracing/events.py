@@ -68,9 +68,9 @@ def node_times(found: Sequence[Run]) -> tuple[NodeTime, ...]:
 def requested_bytes(run: Run) -> dict[str, int]:
     """Bytes that a call had asked of the arena at each node, beside what lay there before it: values between nodes.
 
-    Weights that onnxruntime packed when it loaded the graph lie in the same arena; they are not counted. A node that ran
-    several times in the call has its most. Empty where the profile says nothing of memory: before onnxruntime 1.28, and
-    with the arena off.
+    Weights that onnxruntime packed when it loaded the graph lie in the same arena; they are not counted. A node that
+    ran several times in the call has its most. Empty where the profile says nothing of memory: before onnxruntime
+    1.28, and with the arena off.
     """
     held = [(node["name"], node["args"]) for node in run.nodes if _IN_USE in node["args"]]
     if not held:
