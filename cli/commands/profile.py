@@ -97,7 +97,7 @@ def _measure(
 ) -> None:
     from ntksap_export.cli import console, layer_text, profile_table
     from ntksap_export.config import pruned_name
-    from ntksap_export.errors import ConfigError, UnavailableError
+    from ntksap_export.errors import ConfigError
     from ntksap_export.pipeline import RunDir, latency_row, profile_targets, without_raw_times, write_cells
 
     for file in filter(None, (out, csv)):
@@ -118,9 +118,18 @@ def _measure(
         print("\n".join(profile_table.latency_table(rows, pruned, profile_table.screen(quiet))))
         if "layers" in result:
             print("\n".join(["", *layer_text.layer_tables(result["layers"], result.get("machine"), pruned)]))
-    fallen = [cell["reason"] for cell in result["cells"] if cell.get("fallback")]
+    _check_measured(result["cells"])
+
+
+def _check_measured(cells: list[dict[str, Any]]) -> None:
+    """After the table: a command that measured nothing, or something else than was asked for, has not done its work."""
+    from ntksap_export.errors import UnavailableError
+
+    if cells and all(cell["status"] != "measured" for cell in cells):
+        raise UnavailableError(f"nothing was measured: {cells[0]['reason']}")
+    fallen = [cell["reason"] for cell in cells if cell.get("fallback")]
     if fallen:
-        raise UnavailableError(f"{len(fallen)} of {len(result['cells'])} cells ran as something else: {fallen[0]}")
+        raise UnavailableError(f"{len(fallen)} of {len(cells)} cells ran as something else: {fallen[0]}")
 
 
 def _measure_run(

@@ -115,7 +115,8 @@ class IsolatedCell:
     def _last_words(self) -> CellError:
         code = self._process.wait()
         if code == -signal.SIGKILL:
-            return self._error("the measuring process was killed (out of memory?)", "memory")
+            free = f"{self._free / 1e9:.1f} GB were free"
+            return CellError(f"killed at batch {self._batch}, as a system does when memory runs out ({free})", "memory")
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return CellError(f"the measuring process ended with code {code}: {lines[-1] if lines else 'no message'}")

@@ -42,7 +42,7 @@ def test_a_killed_process_is_an_error_not_a_hang(spec: dict[str, Any], order: st
         process.kill()
         while process.status() != psutil.STATUS_ZOMBIE:  # not waited for: its exit code is the cell's to read
             time.sleep(0.01)
-        with pytest.raises(CellError, match=r"was killed \(out of memory\?\)"):
+        with pytest.raises(CellError, match="killed at batch "):
             calls[order](cell)
 
 
@@ -52,7 +52,7 @@ def test_a_process_killed_while_it_runs_is_an_error_not_a_hang(spec: dict[str, A
     with IsolatedCell(spec) as cell:
         (process,) = [child for child in _children() if child.pid not in known]
         killer = subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -9 {process.pid}"])
-        with pytest.raises(CellError, match=r"was killed \(out of memory\?\)"):
+        with pytest.raises(CellError, match="killed at batch "):
             while True:
                 cell.run(5.0, 10**9)
         killer.wait(30)
