@@ -178,6 +178,10 @@ class RunDir:
         if stage == "train":
             forget_states(self.training_states, but_best=True)
 
+    def settings_of(self, stage: str) -> dict[str, Any]:
+        """The settings that `stage` was last run with, of its own keys; empty where it was not."""
+        return {key.replace("-", "_"): value for key, value in self._records.get(stage, {}).get("keys", {}).items()}
+
     def stored_config(self) -> dict[str, Any]:
         """The settings that config.json holds.
 

@@ -58,12 +58,7 @@ def open_run(context: Context, asked: Asked) -> Target:
     run, own = context.run, run_variants(context, asked)
     there = {variant.precision for variant in own}
     graph = load_dense(run.file("model.onnx"))
-    whole = twin_of(
-        graph,
-        context.mask(),
-        context.channel_plan() is not None,
-        lambda: made_graph(context, context.architecture().eval(), None, preprocessing_of(context)).graph,
-    )
+    whole = twin_of(graph, context.mask(), context.channel_plan() is not None, lambda: _exported_whole(context))
     return Target(
         run.path.absolute().name,
         own,
@@ -76,6 +71,12 @@ def open_run(context: Context, asked: Asked) -> Target:
             if name not in there
         },
     )
+
+
+def _exported_whole(context: Context) -> Graph:
+    """The network of a run with all its channels and weights, by the settings that its graph was exported with."""
+    context = replace(context, config=context.config.with_values(**context.run.settings_of("export")))
+    return made_graph(context, context.architecture().eval(), None, preprocessing_of(context)).graph
 
 
 def run_variants(context: Context, asked: Asked) -> tuple[Variant, ...]:

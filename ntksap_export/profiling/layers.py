@@ -17,7 +17,7 @@ import numpy as np
 
 from ntksap_export.errors import UnavailableError
 from ntksap_export.profiling import opening
-from ntksap_export.profiling.activations import activation_peak
+from ntksap_export.profiling.activations import activation_peak, held_bytes
 from ntksap_export.profiling.cells import Cell, Variant, plan_cells
 from ntksap_export.profiling.one_shot import ask
 from ntksap_export.profiling.roofline import WORKER, measure_machine
@@ -120,8 +120,7 @@ def _model_nodes(spec: Mapping[str, Any]) -> Row:
         assert node.work is not None
         work = (node.work.macs, node.work.nonzero_macs)
         rows.append(_row(node.name, node.op, node.work.module, node.ms, trace.total_ms, work, node.moved_bytes))
-    peak = {"activation_peak_bytes": None, "activation_peak_reason": "only onnxruntime's profile tells it"}
-    return _summary(trace, rows) | peak
+    return _summary(trace, rows) | activation_peak(None)
 
 
 def _graph_nodes(spec: Mapping[str, Any], folder: Path) -> Row:
@@ -136,7 +135,11 @@ def _graph_nodes(spec: Mapping[str, Any], folder: Path) -> Row:
     images = _given(path, spec)
     costs = node_costs(graph, images.shape)
     trace = _traced(spec, path, images)
-    return _summary(trace, graph_rows(trace, marks, costs)) | activation_peak(spec["backend"], path, images)
+    held = held_bytes(spec["backend"], path, images)
+    rows = graph_rows(trace, marks, costs)
+    for row, node in zip(rows, trace.nodes, strict=True):
+        row["in_use_bytes"] = (held or {}).get(node.name)
+    return _summary(trace, rows) | activation_peak(held)
 
 
 def _traced(spec: Mapping[str, Any], path: Path, images: Images) -> Trace:
@@ -259,6 +262,7 @@ def _row(
         "bytes": moved,
         "intensity": 2 * macs / moved if macs and moved else None,
         "is_int8": False,
+        "in_use_bytes": None,
     }
 
 

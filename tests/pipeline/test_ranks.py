@@ -232,7 +232,7 @@ def test_two_processes_walk_the_whole_road(tmp_path: Path, ntksap: Callable[...,
     flags = (*FLAGS, *TRAINING, "--profile-backend", "onnxruntime", "--profile-batch", "1", "--profile-device", "cpu")
     ended = torchrun("prune-train-export", *flags, "--out", tmp_path / "two", "--json")
     code, _, _ = ntksap("prune", *FLAGS, "--out", tmp_path / "one")
-    code_of_train, _, _ = ntksap("train", tmp_path / "one", *TRAINING[:-2], "--threads", "1")
+    code_of_train, _, _ = ntksap("train", tmp_path / "one", *TRAINING[:-4], "--threads", "1")
 
     assert [0, 0, 0] == [ended.returncode, code, code_of_train], ended.stderr
     assert json.loads(ended.stdout)["parity"]

@@ -156,6 +156,7 @@ def test_activations_peak_where_two_values_live_at_once(tmp_path: Path) -> None:
     one = 16 * 8 * 64 * 4  # bytes of a value between two layers
     assert 2 * one <= found["activation_peak_bytes"] <= 3 * one
     assert found["activation_peak_reason"] is None
+    assert found["activation_peak_bytes"] == max(node["in_use_bytes"] for node in found["nodes"])
 
 
 def test_variants_are_watched_side_by_side_in_fresh_processes(tmp_path: Path) -> None:

@@ -49,10 +49,10 @@ def test_the_peak_is_what_nodes_asked_for_beside_what_lay_there_before() -> None
         ]
     )
 
-    assert events.requested_peak_bytes(run) == 3000
+    assert events.requested_bytes(run) == {"a": 1000, "b": 3000, "c": 2500}
 
 
 def test_a_profile_that_says_nothing_of_memory_has_no_peak() -> None:
     (run,) = events.runs([node("a", 1, 1), *call(0, 10)])
 
-    assert events.requested_peak_bytes(run) is None
+    assert events.requested_bytes(run) == {}

@@ -65,17 +65,22 @@ def node_times(found: Sequence[Run]) -> tuple[NodeTime, ...]:
     return tuple(_node(first[key], median(row)) for key, row in times.items())
 
 
-def requested_peak_bytes(run: Run) -> int | None:
-    """The most bytes that a call asked of the arena at once, beside what lay there before it: values between nodes.
+def requested_bytes(run: Run) -> dict[str, int]:
+    """Bytes that a call had asked of the arena at each node, beside what lay there before it: values between nodes.
 
-    Weights that onnxruntime packed when it loaded the graph lie in the same arena; they are not counted. None where
-    the profile says nothing of memory: before onnxruntime 1.28, and with the arena off.
+    Weights that onnxruntime packed when it loaded the graph lie in the same arena; they are not counted. A node that
+    ran several times in the call has its most. Empty where the profile says nothing of memory: before onnxruntime
+    1.28, and with the arena off.
     """
-    held = [(int(args[_IN_USE]), int(args[_DELTA])) for node in run.nodes if _IN_USE in (args := node["args"])]
+    held = [(node["name"], node["args"]) for node in run.nodes if _IN_USE in node["args"]]
     if not held:
-        return None
-    before = held[0][0] - held[0][1]
-    return max(in_use for in_use, _ in held) - before
+        return {}
+    before = int(held[0][1][_IN_USE]) - int(held[0][1][_DELTA])
+    found: dict[str, int] = {}
+    for name, args in held:
+        node = name.removesuffix(_SUFFIX)
+        found[node] = max(int(args[_IN_USE]) - before, found.get(node, 0))
+    return found
 
 
 def _is_node(event: Event) -> bool:

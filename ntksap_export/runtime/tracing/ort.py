@@ -33,8 +33,8 @@ def trace(graph: Path, images: Images, threads: int, seconds: float) -> Trace:
         return take_turns(call, _Profiled(graph, images, threads, Path(folder)), seconds, METHOD)
 
 
-def activation_peak_bytes(graph: Path, images: Images, threads: int) -> int | None:
-    """The most bytes of values between nodes at once, each freed when its last reader is done; None: not told.
+def activation_bytes(graph: Path, images: Images, threads: int) -> dict[str, int]:
+    """Bytes of values between nodes at each node, each freed when its last reader is done; empty: not told.
 
     Memory patterns are off: with them onnxruntime takes all values of a call as one block, however few live at once.
     """
@@ -44,7 +44,7 @@ def activation_peak_bytes(graph: Path, images: Images, threads: int) -> int | No
             call()
             call()
             found = events.runs(session.end_trace())
-        return events.requested_peak_bytes(found[-1])
+        return events.requested_bytes(found[-1])
 
 
 class _Profiled:
