@@ -176,10 +176,15 @@ def _measure_all(ready: Sweep, tree: dict[str, Any], home: RunDir, progress: Pro
 
 
 def _points(row: Mapping[str, Any], context: Context, cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The measured rows of one network, each with its accuracy."""
+    """The measured rows of one network, each with the accuracy of its graph.
+
+    The training may have validated in bfloat16; where another precision was judged, so was the float32 graph beside it.
+    """
     judged = RunDir(context.run.path).read_json("parity.json").get("precisions", {})
+    known = {name: value["accuracy"]["after"] for name, value in judged.items()}
+    known["fp32"] = next((value["accuracy"]["before"] for value in judged.values()), row["accuracy"])
     return [
-        _point(cell, row["accuracy"] if cell["precision"] == "fp32" else judged[cell["precision"]]["accuracy"]["after"])
+        _point(cell, known[cell["precision"]])
         for cell in cells
         if cell["variant"] == row["dir"] and cell["status"] == "measured"
     ]

@@ -94,9 +94,15 @@ def _values(run: Run, data: ReportInput) -> Json:
     }
 
 
+def own_cells(data: ReportInput) -> list[Json]:
+    """The measured cells of the run's own network: those of the dense one only where that is all there is."""
+    cells = measured_cells(data.profile)
+    return [cell for cell in cells if at(cell, "variant") != "dense"] or cells
+
+
 def headline_cell(data: ReportInput) -> Json | None:
-    """The cell of the pruned network that a reader asks for first."""
-    cells = [cell for cell in measured_cells(data.profile) if at(cell, "variant") != "dense"]
+    """The cell of the run's own network that a reader asks for first."""
+    cells = own_cells(data)
     return min(cells, key=lambda cell: prominence(setting_of(cell)), default=None)
 
 

@@ -128,11 +128,10 @@ def _accuracy(runs: Sequence[Run]) -> tuple[Part, ...]:
 def _tradeoffs(runs: Sequence[Run], here: Sequence[Run]) -> tuple[Part, ...]:
     by_place: dict[str, list[Point]] = {}
     for run in here:
-        for cell in measured_cells(run.data.profile):
-            if at(cell, "variant") != "dense":
-                setting = setting_of(cell)
-                where = f"{setting.backend}, {setting.device}, {setting.load}"
-                by_place.setdefault(where, []).append(_point(run, cell))
+        for cell in run_rows.own_cells(run.data):
+            setting = setting_of(cell)
+            where = f"{setting.backend}, {setting.device}, {setting.load}"
+            by_place.setdefault(where, []).append(_point(run, cell))
     made: list[Figure | None] = []
     names = [run.name for run in runs]
     for where, found in by_place.items():

@@ -29,17 +29,11 @@ LATENCY = Measure("latency", "latency p50, ms", 1.0, milliseconds)
 SIZE = Measure("size", "size of the graph, MB", 1e-6, size)
 MEMORY = Measure("memory", "peak RSS while running, MB", 1e-6, size)
 _CELL = ("dir", "model", "method", "pattern", "sparsity")
-_COLUMNS = (
-    Column("model", "model", words=True),
+_COLUMNS = (  # what a reader looks for comes first: narrow pages cut what comes last
     Column("method", "method", words=True),
     Column("pattern", "pattern", words=True),
     Column("sparsity", "sparsity", percent),
-    Column("variant", "variant", words=True),
     Column("precision", "precision", words=True),
-    Column("backend", "backend", words=True),
-    Column("device", "device", words=True),
-    Column("batch", "batch"),
-    Column("threads", "threads"),
     Column("accuracy", "accuracy", percent),
     Column("p50 ms", "p50_ms", number),
     Column("from", "p50_low_ms", number),
@@ -48,6 +42,12 @@ _COLUMNS = (
     Column("peak RSS", "run_peak_rss_bytes", size),
     Column("front", "on_front", words=True),
     Column("chosen", "chosen", words=True),
+    Column("backend", "backend", words=True),
+    Column("device", "device", words=True),
+    Column("batch", "batch"),
+    Column("threads", "threads"),
+    Column("variant", "variant", words=True),
+    Column("model", "model", words=True),
     Column("directory", "dir", words=True),
 )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from ntksap_export.report.cells import (
     Pair,
     Ratio,
+    Setting,
     headline_pair,
     measured_cells,
     p50,
@@ -56,6 +57,8 @@ def _pruning(data: ReportInput, name: str) -> str:
     how = str(at(data.mask, "method", default="an unnamed method"))
     if rounds := at(data.mask, "rounds"):
         how += f" in {plural(int(rounds), 'round')}"
+    if sparsity_of(data) == 0:
+        return f"{name} was not pruned: it is the dense network."
     text = f"{name} was pruned before training to {percent(sparsity_of(data))} sparsity with {how}."
     return " ".join([text, *_form(data)])
 
@@ -164,7 +167,7 @@ def _latency(data: ReportInput) -> str:
 
 
 def _other_precisions(data: ReportInput) -> list[str]:
-    """The same place in other precisions, against the same baseline."""
+    """The same place in other precisions, each against dense in its own where that was measured."""
     pruned = pruned_of(data)
     pair = headline_pair(data.profile, pruned)
     found = []
@@ -178,10 +181,19 @@ def _other_precisions(data: ReportInput) -> list[str]:
         ):
             continue
         if ratio := ratio_of(cell, data.profile):
-            found.append(
-                f"In {setting.precision} it is {claim(ratio)}: {milliseconds(p50(cell))}, {ratio_words(ratio)}."
-            )
+            than, against = _dense_words(data, setting)
+            numbers = f"{milliseconds(p50(cell))}{against}, {ratio_words(ratio)}"
+            found.append(f"In {setting.precision} it is {claim(ratio)}{than}: {numbers}.")
     return found
+
+
+def _dense_words(data: ReportInput, setting: Setting) -> tuple[str, str]:
+    """The dense network of that very setting and its time; empty where its ratio is to the one in float32."""
+    cells = measured_cells(data.profile)
+    dense = next((cell for cell in cells if at(cell, "variant") == "dense" and setting_of(cell) == setting), None)
+    if dense is None:
+        return "", ""
+    return f" than dense in {setting.precision}", f" against {milliseconds(p50(dense))}"
 
 
 def all_ratios(data: ReportInput) -> list[float]:

@@ -89,6 +89,19 @@ def test_each_cell_is_a_whole_run_and_all_are_in_one_table(finished: Path) -> No
         assert [True] * 5 == [run.finished(stage) for stage in ("prune", "train", "export", "profile", "report")]
 
 
+def test_a_float32_graph_that_was_judged_has_the_accuracy_it_was_judged_with(
+    finished: Path, tiny: str, profile: FakeProfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training in bfloat16 validates in it too; beside int8 stands what model.onnx answers."""
+    judged = {"precisions": {"int8": {"accuracy": {"before": 0.125, "after": 0.25}}}}
+    read = RunDir.read_json
+    monkeypatch.setattr(RunDir, "read_json", lambda run, name: judged if name == "parity.json" else read(run, name))
+
+    tree = sweep({"model": tiny, **SETTINGS}, finished)
+
+    assert [0.125] * 3 == [cell["points"][0]["accuracy"] for cell in tree["cells"]]
+
+
 def test_points_say_what_was_measured_of_which_file(finished: Path) -> None:
     tree = json.loads((finished / "sweep.json").read_text())
 

@@ -155,6 +155,18 @@ def test_words_of_a_chart_stay_inside_it() -> None:
             assert 0 < y <= height, node.text
 
 
+def test_no_label_lies_on_a_dot_or_on_the_words_of_a_limit() -> None:
+    """The corners of a trade-off, where the best point stands right beside the limit."""
+    dots = [plots.Dot(x, 39.0, f"at {x}", label="dense") for x in (0.25, 0.27)]
+    marks = [plots.Dots("a", tuple(dots)), plots.Limit("x", 0.25, "at most 0.250 ms")]
+    x, y = plots.linear("x", [0.25, 0.5], zero=True), plots.linear("y", [20, 40])
+    root = ElementTree.fromstring(plots.plot(x, y, marks, label="a"))
+    words = {node.text: node for node in root.iter("text")}
+    label, limit = (float(words[text].attrib["y"]) for text in ("dense", "at most 0.250 ms"))
+
+    assert abs(label - limit) >= 11
+
+
 def test_no_data_is_no_chart() -> None:
     x = plots.linear("x", [1.0])
 

@@ -59,6 +59,18 @@ def test_a_run_on_another_machine_is_marked_and_its_latency_not_compared() -> No
     assert ("elsewhere" in latency, "elsewhere" in size) == (False, True)
 
 
+def test_a_dense_run_is_compared_like_any_other() -> None:
+    cells = [cell for cell in profile2()["cells"] if cell["variant"] == "dense"]
+    data = _other(0.95)
+    document = compare_runs([RUNS[0], Run("twin", dataclasses.replace(data, profile={**data.profile, "cells": cells}))])
+    sections = {section.id: section.parts for section in document.sections}
+    drawn = "".join(figure.picture for part in sections["tradeoffs"] for figure in getattr(part, "figures", ()))
+
+    assert "twin, fp32: accuracy 95.0 %, 27.7 ms" in drawn
+    assert "first, fp32: accuracy 91.9 %, 27.7 ms" not in drawn
+    assert dict(document.lines)["Fastest"].startswith("twin: 27.7 ms (onnxruntime")
+
+
 def test_other_versions_of_a_runtime_are_told() -> None:
     data = _other(0.9)
     environment = {**data.profile["environment"], "versions": {"onnxruntime": "9.9"}}

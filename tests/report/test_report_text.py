@@ -114,6 +114,21 @@ def test_the_numbers_of_the_lines_are_those_of_the_data() -> None:
     assert f"({sparse['memory']['run_peak_rss_bytes'] / 1e6:.0f} MB against" in gains
 
 
+def test_int8_beside_a_dense_network_in_int8_says_that_it_is_compared_with_that() -> None:
+    int8 = {"precision": "int8"}
+    cells = [cell2("dense", 20.0), cell2("dense", 9.0, **int8), cell2("sparse", 18.0, (0.9, 0.89, 0.91))]
+    cells.append(cell2("sparse", 9.9, (1.1, 1.09, 1.11), **int8))
+    gains = verdict(sample(profile={"cells": cells}))[2]
+
+    assert "In int8 it is slower than dense in int8: 9.90 ms against 9.00 ms, 1.10 times the time of dense" in gains
+
+
+def test_a_network_of_which_nothing_was_pruned_is_called_dense() -> None:
+    mask = {"method": "magnitude", "rounds": 1, "table": {"density": 1.0}}
+
+    assert verdict(sample(mask=mask))[0].startswith("resnet50 was not pruned: it is the dense network. It was trained")
+
+
 @pytest.mark.parametrize(("share", "words"), [(1.0, "about the same"), (0.5, "lower"), (1.5, "higher")])
 def test_memory_is_compared(share: float, words: str) -> None:
     profile = pair_of(20.0, 20.0)

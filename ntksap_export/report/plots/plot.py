@@ -101,19 +101,19 @@ def _has_points(mark: Curve | Dots) -> bool:
 
 def _draw(frame: Frame, marks: Sequence[Mark]) -> list[str]:
     parts: list[str] = []
-    words = _Words(frame)
+    shown = [dot for mark in marks if isinstance(mark, Dots) for dot in mark.dots if _visible(frame, dot.x, dot.y)]
+    words = _Words(frame, shown)
+    limits: list[str] = []
     for mark in marks:
         if isinstance(mark, Curve):
             parts.append(_curve(frame, mark))
         elif isinstance(mark, Limit):
-            parts += _limit(frame, mark)
+            limits += _limit(frame, mark, words)
         else:
             parts += [_dot(frame, dot, mark) for dot in mark.dots if _visible(frame, dot.x, dot.y)]
-    labelled = [dot for mark in marks if isinstance(mark, Dots) for dot in mark.dots if dot.label]
-    for dot in sorted(labelled, key=lambda dot: not dot.ring):
-        if _visible(frame, dot.x, dot.y):
-            parts += words.place(dot)
-    return parts
+    for dot in sorted((dot for dot in shown if dot.label), key=lambda dot: not dot.ring):
+        parts += words.place(dot)
+    return parts + limits
 
 
 def _visible(frame: Frame, x: float, y: float) -> bool:
@@ -149,15 +149,16 @@ def _dot(frame: Frame, dot: Dot, of: Dots) -> str:
     return svg.group(dot.title, *parts)
 
 
-def _limit(frame: Frame, limit: Limit) -> list[str]:
+def _limit(frame: Frame, limit: Limit, words: _Words) -> list[str]:
     pen: dict[str, svg.Value] = {"stroke_dasharray": "3 3"}
     if limit.axis == "x" and 0 <= frame.x.share(limit.value) <= 1:
-        x = frame.to_x(limit.value)
-        left = x + 4 + svg.width_of(limit.words, 10) > frame.right
+        x, length = frame.to_x(limit.value), svg.width_of(limit.words, 10)
+        left = x + 4 + length > frame.right
+        start = x - 4 - length if left else x + 4
         side: dict[str, svg.Value] = {"text_anchor": "end" if left else "start", "font_size": 10, "class_": "halo"}
         return [
             svg.rule(x, frame.top, x, frame.bottom, 0.7, **pen),
-            svg.text(x + (-4 if left else 4), frame.top + 9, limit.words, **side),
+            svg.text(x + (-4 if left else 4), words.height_for(start, length), limit.words, **side),
         ]
     if limit.axis == "y" and 0 <= frame.y.share(limit.value) <= 1:
         y = frame.to_y(limit.value)
@@ -169,11 +170,20 @@ def _limit(frame: Frame, limit: Limit) -> list[str]:
 
 
 class _Words:
-    """Places labels beside their dots, and leaves out those that would lie upon another."""
+    """Places labels beside their dots, and leaves out those that would lie upon another, a dot or a limit's words."""
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: Frame, dots: Sequence[Dot]) -> None:
         self.frame = frame
-        self.taken: list[tuple[float, float, float, float]] = []
+        self.taken = [_box_of(frame, dot) for dot in dots]
+
+    def height_for(self, left: float, length: float) -> float:
+        """The highest line on which words from `left` lie on nothing; the top one where there is none."""
+        steps = int((self.frame.bottom - self.frame.top) // 12)
+        lines = [self.frame.top + 9 + 12 * step for step in range(max(steps, 1))]
+        boxes = [(left, base - 9, left + length, base + 2) for base in lines]
+        box = next((box for box in boxes if not any(_overlap(box, other) for other in self.taken)), boxes[0])
+        self.taken.append(box)
+        return box[3] - 2
 
     def place(self, dot: Dot) -> list[str]:
         x, y = self.frame.to_x(dot.x), self.frame.to_y(dot.y)
@@ -192,6 +202,11 @@ class _Words:
                 self.taken.append(box)
                 return [svg.text(left, base, dot.label, font_size=10, class_="halo")]
         return []
+
+
+def _box_of(frame: Frame, dot: Dot) -> tuple[float, float, float, float]:
+    x, y, half = frame.to_x(dot.x), frame.to_y(dot.y), 9 if dot.ring else 4
+    return (x - half, y - half, x + half, y + half)
 
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
