@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -13,30 +14,46 @@ from ntksap_export.graph.precision import Layer, check_int8, choose_layers, floa
 from ntksap_export.hardware import cpu_flags
 from ntksap_export.pipeline.context import Context
 from ntksap_export.runtime.accuracy import Judged
+from ntksap_export.runtime.parity import Parity
 from ntksap_export.runtime.quantize import Ranges, calibrate, needs_reduced, quantize
 from ntksap_export.runtime.sensitivity import Ranked, fewest, rank_layers
 from ntksap_export.runtime.session import Images
 
 _RANKED_ON: Final = 32  # images: what ranks layers is the noise in all their logits, not a count of right answers
-Judge = Callable[[Graph], Judged]
-Good = Callable[[Graph, Judged], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A smaller graph, looked at once.
+
+    Attributes:
+        judged: beside the float32 graph, on the validation images.
+        parity: beside the model.
+        problem: why it may not be delivered, in one line, or None.
+    """
+
+    judged: Judged
+    parity: Parity
+    problem: str | None
+
+
+Examine = Callable[[Graph], Examined]
 
 
 def make_int8(
-    context: Context, graph: Graph, images: Sequence[Images], judge: Judge, good: Good
-) -> tuple[Graph, Judged, dict[str, Any]]:
+    context: Context, graph: Graph, images: Sequence[Images], examine: Examine
+) -> tuple[Graph, Examined, dict[str, Any]]:
     """Quantize; where that is not good enough, leave out the fewest of the layers that hurt most.
 
     Args:
         context: of the run.
         graph: float32; see `graph.precision.named`.
         images: batches of training images to calibrate on.
-        judge: measures a graph on the validation images.
-        good: whether a graph and its judgement may be delivered: accuracy, first answers, and distance from the model.
+        examine: measures a graph on the validation images, and compares it with the model.
 
     Returns:
-        The graph, how it was judged, and what parity.json says of it. Where no choice of up to half of the layers
-        is good, all of them int8.
+        The graph, what was seen of it, and what parity.json says of it. Where no choice of up to half of the layers
+        is good enough, all of them int8.
     """
     config = context.config
     names = () if config.int8_keep in (("auto",), ("none",)) else config.int8_keep
@@ -49,16 +66,16 @@ def make_int8(
         return quantize(graph, ranges, keep=[layer.node for layer in keep], reduced=reduced)
 
     int8 = make(kept)
-    judged = judge(int8)
+    seen = examine(int8)
     searched = None
-    if config.int8_keep == ("auto",) and not good(int8, judged):
+    if config.int8_keep == ("auto",) and seen.problem is not None:
         ranked = _rank(context, graph, ranges, images, reduced)
-        found = _search(context, ranked, make, judge, good)
+        found = _search(context, ranked, make, examine)
         searched = {layer.name: round(value, 2) for layer, value in ranked}
         if found is not None:
-            count, int8, judged = found
+            count, int8, seen = found
             kept = {layer: f"alone in int8 it leaves an SQNR of {value:.1f} dB" for layer, value in ranked[:count]}
-    return int8, judged, {
+    return int8, seen, {
         "calibration": {"method": config.calibration, "images": config.calibration_images, "split": "train"},
         "weights": {"range": "reduced" if reduced else "full", "why": why},
         "int8_layers": list(check_int8(int8, graph)),
@@ -87,18 +104,19 @@ def _rank(context: Context, graph: Graph, ranges: Ranges, images: Sequence[Image
 
 
 def _search(
-    context: Context, ranked: Ranked, make: Callable[[Iterable[Layer]], Graph], judge: Judge, good: Good
-) -> tuple[int, Graph, Judged] | None:
-    """The fewest layers to leave out, the graph without them in int8, and how it was judged."""
-    tried: dict[int, tuple[Graph, Judged]] = {}
+    context: Context, ranked: Ranked, make: Callable[[Iterable[Layer]], Graph], examine: Examine
+) -> tuple[int, Graph, Examined] | None:
+    """The fewest layers to leave out, the graph without them in int8, and what was seen of it."""
+    tried: dict[int, tuple[Graph, Examined]] = {}
     most = max(1, len(ranked) // 2)
 
     def holds(count: int) -> bool:
         graph = make(layer for layer, _ in ranked[:count])
-        tried[count] = graph, judge(graph)
-        drop = tried[count][1].drop
+        seen = examine(graph)
+        tried[count] = graph, seen
+        drop = seen.judged.drop
         context.progress.say(f"  int8: {count} of {len(ranked)} layers in float32, accuracy drops {drop:.2f} points")
-        return good(*tried[count])
+        return seen.problem is None
 
     count = fewest(most, holds)
     return None if count is None else (count, *tried[count])

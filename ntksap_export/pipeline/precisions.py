@@ -17,7 +17,7 @@ from ntksap_export.graph import Graph, Preprocessing, remove_graph
 from ntksap_export.graph.precision import named
 from ntksap_export.pipeline.context import Context
 from ntksap_export.pipeline.graph_input import taken_of_normalized
-from ntksap_export.pipeline.int8 import make_int8
+from ntksap_export.pipeline.int8 import Examined, make_int8
 from ntksap_export.runtime.accuracy import Judged, answers, judge
 from ntksap_export.runtime.half import check_activations, to_fp16
 from ntksap_export.runtime.ort import OrtSession
@@ -32,6 +32,7 @@ PRECISIONS: Final = ("fp16", "int8")
 # images, or entropy's) int8 has 0.19 to 1.0, 0.04 to 0.67 and 0.57 to 1.
 LIMITS: Final = {"fp16": Limits(rtol=0.02, max_rms=0.02), "int8": Limits(rtol=0.3, max_rms=0.2)}
 AGREEMENT: Final = {"fp16": 0.98, "int8": 0.9}
+Smaller = tuple[Graph, Examined, dict[str, Any]]  # what was seen of it, and what parity.json says besides
 _PIXELS: Final = 2**18  # of a batch: its activations are all held at once while calibrating
 
 
@@ -78,17 +79,11 @@ class Bench:
         """Of every validation image."""
         return np.asarray(self.context.data().val.labels.numpy())
 
-    def judge(self, graph: Graph, name: str) -> Judged:
-        """A graph beside the float32 one on every validation image."""
-        return judge(self.before, self._answers(graph, name), self.labels)
-
-    def compare(self, graph: Graph, name: str) -> Parity:
-        """A graph beside the model."""
-        return verify(self.model, graph, self.images, LIMITS[name], noise=name != "int8")
-
-    def good(self, graph: Graph, judged: Judged, name: str) -> bool:
-        """Whether it may be delivered."""
-        return _problem(name, judged, self.compare(graph, name), self.context.config.max_drop) is None
+    def examine(self, graph: Graph, name: str) -> Examined:
+        """A graph beside the float32 one on every validation image, and beside the model."""
+        judged = judge(self.before, self._answers(graph, name), self.labels)
+        parity = verify(self.model, graph, self.images, LIMITS[name], noise=name != "int8")
+        return Examined(judged, parity, _problem(name, judged, parity, self.context.config.max_drop))
 
     @property
     def _batch(self) -> int:
@@ -137,23 +132,22 @@ def run_precisions(context: Context, model: nn.Module, graph: Graph, images: Ima
     asked = [name for name in PRECISIONS if getattr(context.config, name)]
     bench, made = Bench(context, model, named(graph), images, told), Precisions()
     for name in asked:
-        smaller, judged, details = _MAKERS[name](bench)
-        parity = bench.compare(smaller, name)
-        problem = _problem(name, judged, parity, context.config.max_drop)
+        smaller, seen, details = _MAKERS[name](bench)
+        problem = seen.problem
         file = f"{'rejected' if problem else 'model'}.{name}.onnx"
         written = smaller.save(context.run.file(file), context.config.external_data)
         entry = {
-            **parity.to_json(),
+            **seen.parity.to_json(),
             **details,
             "passed": problem is None,
             "problem": problem,
             "file": file,
             "bytes": sum(part.stat().st_size for part in written),
-            "accuracy": judged.to_json(),
+            "accuracy": seen.judged.to_json(),
             "least_agreement": AGREEMENT[name],
             "max_drop": context.config.max_drop,
         }
-        context.progress.say(f"  {name}: {_told(judged)}, {entry['bytes'] / 1e6:.2f} MB")
+        context.progress.say(f"  {name}: {_told(seen.judged)}, {entry['bytes'] / 1e6:.2f} MB")
         made = replace(
             made,
             files=made.files if problem else (*made.files, *(part.name for part in written)),
@@ -163,24 +157,18 @@ def run_precisions(context: Context, model: nn.Module, graph: Graph, images: Ima
     return made
 
 
-def _fp16(bench: Bench) -> tuple[Graph, Judged, dict[str, Any]]:
+def _fp16(bench: Bench) -> Smaller:
     config = bench.context.config
     half = to_fp16(bench.graph, float_io=config.fp16_io == "float32")
     reach = check_activations(bench.graph, bench.calibration)
-    return half, bench.judge(half, "fp16"), {"io": config.fp16_io, "largest_activation": reach}
+    return half, bench.examine(half, "fp16"), {"io": config.fp16_io, "largest_activation": reach}
 
 
-def _int8(bench: Bench) -> tuple[Graph, Judged, dict[str, Any]]:
-    return make_int8(
-        bench.context,
-        bench.graph,
-        bench.calibration,
-        lambda graph: bench.judge(graph, "int8"),
-        lambda graph, judged: bench.good(graph, judged, "int8"),
-    )
+def _int8(bench: Bench) -> Smaller:
+    return make_int8(bench.context, bench.graph, bench.calibration, lambda graph: bench.examine(graph, "int8"))
 
 
-_MAKERS: Final[dict[str, Callable[[Bench], tuple[Graph, Judged, dict[str, Any]]]]] = {"fp16": _fp16, "int8": _int8}
+_MAKERS: Final[dict[str, Callable[[Bench], Smaller]]] = {"fp16": _fp16, "int8": _int8}
 
 
 def _told(judged: Judged) -> str:

@@ -190,13 +190,14 @@ class Searched:
         self.graph, self.allowed = graph, allowed
         self.tried: list[int] = []
 
-    def judge(self, int8: Graph) -> Judged:
+    def examine(self, int8: Graph) -> making.Examined:
         self.tried.append(len(check_int8(int8, self.graph)))
         drop = max(0, self.tried[-1] - self.allowed)
-        return Judged(100, 0.9, 0.9 - 0.01 * drop, 1.0, 30.0)
+        problem = None if self.good(int8, drop) else "too far off"
+        return making.Examined(Judged(100, 0.9, 0.9 - 0.01 * drop, 1.0, 30.0), None, problem)  # type: ignore[arg-type]
 
-    def good(self, int8: Graph, judged: Judged) -> bool:
-        return judged.drop <= 0.5
+    def good(self, int8: Graph, drop: float) -> bool:
+        return drop <= 0.5
 
 
 class FakeContext:
@@ -213,8 +214,8 @@ def made(allowed: int, **settings: Any) -> tuple[Searched, dict[str, Any], Judge
 
     graph = named(small_graph())
     searched, context = Searched(graph, allowed), FakeContext(**settings)
-    _, judged, details = making.make_int8(context, graph, batches(), searched.judge, searched.good)  # type: ignore[arg-type]
-    return searched, details, judged, context.progress
+    _, seen, details = making.make_int8(context, graph, batches(), searched.examine)  # type: ignore[arg-type]
+    return searched, details, seen.judged, context.progress
 
 
 def test_the_layer_that_hurts_most_is_left_out_and_the_reason_told() -> None:
@@ -232,7 +233,7 @@ def test_the_layer_that_hurts_most_is_left_out_and_the_reason_told() -> None:
 
 
 def test_a_graph_too_far_from_its_model_is_searched_for_layers_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Searched, "good", lambda self, int8, judged: len(check_int8(int8, self.graph)) <= 2)
+    monkeypatch.setattr(Searched, "good", lambda self, int8, drop: len(check_int8(int8, self.graph)) <= 2)
 
     searched, details, judged, _ = made(allowed=3)
 
