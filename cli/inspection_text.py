@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ntksap_export.cli.texts import aligned, one_line, plain, sides_text, summary_text
+from ntksap_export.cli.columns import aligned
+from ntksap_export.cli.texts import one_line, plain, sides_text, summary_text
 
 
 def inspect_text(result: dict[str, Any]) -> str:

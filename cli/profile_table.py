@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ntksap_export.cli.columns import aligned
+
 Row = Mapping[str, Any]
 _BARS: Final = (8, 24)  # characters; a narrow terminal gets short ones
 _WIDE: Final = 120  # characters, where there is no terminal
@@ -65,15 +67,8 @@ def comparison_table(result: Mapping[str, Any]) -> list[str]:
     asked = [entry["condition"].split()[0] for entry in result["conditions"]]
     there = {name for cell in result["cells"] for name in cell["ratios"]}
     names = [name for name in dict.fromkeys(asked or _COMPARED) if name in there]
-    lines = [["new / old", *names]]
-    for cell in result["cells"]:
-        lines.append([cell["cell"], *(_ratio_of(cell["ratios"].get(name)) for name in names)])
-    widths = [max(len(line[place]) for line in lines) for place in range(len(names) + 1)]
-    sides = "<" + ">" * len(names)
-    return [
-        "  ".join(f"{text:{side}{width}}" for text, side, width in zip(line, sides, widths, strict=True)).rstrip()
-        for line in lines
-    ]
+    rows = [[cell["cell"], *(_ratio_of(cell["ratios"].get(name)) for name in names)] for cell in result["cells"]]
+    return aligned(["new / old", *names], rows, "<" + ">" * len(names))
 
 
 def _table(groups: Mapping[str, Sequence[Row]], pruned: str, on: Screen) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ntksap_export.cli.texts import aligned
+from ntksap_export.cli.columns import aligned
 
 
 def plan_text(plan: dict[str, Any]) -> str:

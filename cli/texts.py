@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from ntksap_export.cli.columns import aligned
 from ntksap_export.cli.profile_table import latency_table, screen
 from ntksap_export.config import RunConfig, pruned_name
 from ntksap_export.latency_budget import reached_text
@@ -153,16 +154,6 @@ def converted_text(row: dict[str, Any]) -> str:
         f"{row['input']} -> {row['output']}: {row['from']} to {row['to']}, {row['bytes_in'] / 1e6:.3f} MB to "
         f"{row['bytes_out'] / 1e6:.3f} MB{sparsity}"
     )
-
-
-def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], sides: str) -> list[str]:
-    """Rows of text in columns; `sides` has `<` or `>` for each column."""
-    table = [tuple(header), *(tuple(row) for row in rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
-    return [
-        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
-        for row in table
-    ]
 
 
 def one_line(name: str) -> str:

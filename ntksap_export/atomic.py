@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -78,6 +79,11 @@ def write_json(path: Path, value: Any) -> None:
 def canonical_json(value: Any) -> str:
     """The one JSON text of `value`: sorted keys, no spaces, ASCII. Equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def json_digest(value: Any) -> str:
+    """SHA-256 of the `canonical_json` of `value`, in hexadecimal."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def sync_tree(path: Path) -> None:

@@ -16,16 +16,17 @@ What = Annotated[
 
 def list_(what: What, json: Json = False) -> None:
     """List what can be named: models, methods, kinds of data, recipes, graph passes."""
-    from ntksap_export.cli import console, texts
+    from ntksap_export.cli import console
+    from ntksap_export.cli.columns import aligned
 
     if what == "recipes":
         table = _recipes()
         header = ("recipes", "model", "data", "epochs", "what it is")
-        lines = texts.aligned(header, [tuple(map(str, row.values())) for row in table], "<<<><")
+        lines = aligned(header, [tuple(map(str, row.values())) for row in table], "<<<><")
     else:
         rows = _ROWS[what]()
         table = [{"name": name, "summary": text} for name, text in rows]
-        lines = texts.aligned((what, "what it is"), rows, "<<")
+        lines = aligned((what, "what it is"), rows, "<<")
     console.print_json(table) if json else print("\n".join(lines))
 
 

@@ -120,8 +120,7 @@ def _taken_up(
     run = RunDir(out)
     if not out.is_dir():
         raise RunDirectoryError(f"no such directory '{out}'; run `ntksap prune MODEL --out {out}` first")
-    stored = {key.replace("-", "_"): value for key, value in run.stored_config().items()}
-    config = make_config({**stored, **changes})
+    config = make_config({**run.stored_settings(), **changes})
     select_passes(config.passes)
     if is_main():
         run.check(config, (stage,), overwrite)

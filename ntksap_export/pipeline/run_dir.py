@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ntksap_export.atomic import canonical_json, remove_leftovers, write_json
+from ntksap_export.atomic import json_digest, remove_leftovers, write_json
 from ntksap_export.config import STAGE_KEYS, RunConfig, defaults, flag_name
 from ntksap_export.errors import RunDirectoryError
 from ntksap_export.training.checkpoints import forget_states
@@ -180,15 +180,19 @@ class RunDir:
 
     def settings_of(self, stage: str) -> dict[str, Any]:
         """The settings that `stage` was last run with, of its own keys; empty where it was not."""
-        return {key.replace("-", "_"): value for key, value in self._records.get(stage, {}).get("keys", {}).items()}
+        return dict(self._records.get(stage, {}).get("keys", {}))
 
     def stored_config(self) -> dict[str, Any]:
-        """The settings that config.json holds.
+        """The settings that config.json holds, by flag.
 
         Raises:
             RunDirectoryError: there is none, or it is not ours.
         """
         return dict(self.read_json("config.json")["ntksap"]["config"])
+
+    def stored_settings(self) -> dict[str, Any]:
+        """The same by keys of `RunConfig`, as `make_config` takes them."""
+        return {key.replace("-", "_"): value for key, value in self.stored_config().items()}
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON file that a stage wrote.
@@ -243,7 +247,7 @@ def fingerprint(stage: str, config: RunConfig) -> str:
         if name in STAGE_KEYS:
             usual = defaults(name)
             keys[name] = {key: value for key, value in config.keys_of(name).items() if value != usual[key]}
-    return hashlib.sha256(canonical_json(keys).encode()).hexdigest()
+    return json_digest(keys)
 
 
 def read_json_file(path: Path) -> dict[str, Any]:

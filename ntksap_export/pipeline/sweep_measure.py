@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from hashlib import sha256
 from itertools import product
 from typing import Any
 
-from ntksap_export.atomic import canonical_json, write_json
+from ntksap_export.atomic import json_digest, write_json
 from ntksap_export.errors import RunDirectoryError
 from ntksap_export.graph import files_of
 from ntksap_export.pipeline.context import Context
@@ -44,7 +43,7 @@ def measure(
     variants = [
         replace(variant, name=name) for name, context in contexts.items() for variant in run_variants(context, asked)
     ]
-    of = _digest_of({"settings": settings.to_json(), "files": _digests(variants), "missing": _missing(settings)})
+    of = json_digest({"settings": settings.to_json(), "files": _digests(variants), "missing": _missing(settings)})
     if (earlier := _earlier(home, of)) is not None:
         progress.say("measure: finished before, skipped")
         return earlier
@@ -78,10 +77,6 @@ def _write(context: Context, value: dict[str, Any]) -> None:
     run.finish("profile", (PROFILE,))
     run.begin("report", context.config)
     run.finish("report", RUNNERS["report"](context))
-
-
-def _digest_of(value: Any) -> str:
-    return sha256(canonical_json(value).encode()).hexdigest()
 
 
 def _digests(variants: Iterable[Variant]) -> dict[str, str]:

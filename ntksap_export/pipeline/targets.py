@@ -110,7 +110,7 @@ def run_files(path: Path) -> dict[str, int]:
 
 def _run(target: str, asked: Asked) -> Target:
     run = RunDir(Path(target))
-    stored = {key.replace("-", "_"): value for key, value in run.stored_config().items()}
+    stored = run.stored_settings()
     for key in ("num_classes", "image_size"):
         if key in asked.settings and asked.settings[key] != stored.get(key):
             raise ConfigError(

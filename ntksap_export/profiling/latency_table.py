@@ -6,7 +6,6 @@ again. Networks are timed afresh in each run: what was measured beside what was 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ntksap_export.atomic import canonical_json
+from ntksap_export.atomic import json_digest
 from ntksap_export.errors import ConfigError
 from ntksap_export.graph import Graph
 from ntksap_export.graph.one_layer import LayerShape, around_graph, layer_graph, layer_shapes
@@ -91,7 +90,7 @@ class MachineMeter:
         layers = {name: self._prices(name, outs, ins) for name, (outs, ins) in grids.items()}
         self._save()
         prices = {name: [prices.outs, prices.ins, prices.ms] for name, prices in layers.items()}
-        digest = hashlib.sha256(canonical_json([prices, step]).encode()).hexdigest()
+        digest = json_digest([prices, step])
         return LatencyTable(layers, step, digest)
 
     def whole(self, plan: ChannelPlan) -> Timing:
@@ -159,7 +158,7 @@ class MachineMeter:
         for name, shapes in self._shapes().items():
             out, into = (int(mask[name].transpose(0, axis).flatten(1).any(1).sum()) for axis in (0, 1))
             words += [shape.name(out, into) for shape in shapes]
-        return f"network {hashlib.sha256(canonical_json(words).encode()).hexdigest()[:16]}"
+        return f"network {json_digest(words)[:16]}"
 
 
 def grid(least: int, most: int, step: int) -> tuple[int, ...]:

@@ -10,14 +10,12 @@ Each graph has its turn before the next ones begin, so that what the machine doe
 from __future__ import annotations
 
 import contextlib
-import json
-import sys
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ntksap_export.errors import NtksapError
 from ntksap_export.profiling.measure import timed_runs, warm_up
+from ntksap_export.profiling.one_shot import reply
 from ntksap_export.profiling.opening import draw_images, pin
 from ntksap_export.profiling.statistics import half_width
 from ntksap_export.runtime import backends
@@ -25,18 +23,7 @@ from ntksap_export.runtime import backends
 
 def main() -> None:
     """Read the order, work, answer."""
-    order = json.loads(sys.stdin.readline())
-    answer: dict[str, Any]
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            answer = {"answer": turns_of(order)}
-    except NtksapError as error:
-        answer = {"error": str(error)}
-    except MemoryError:
-        answer = {"error": "out of memory"}
-    except Exception as error:  # the runtimes' own exception classes have no common public base
-        answer = {"error": f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]}
-    sys.stdout.write(json.dumps(answer) + "\n")
+    reply(turns_of)
 
 
 def turns_of(order: dict[str, Any]) -> list[list[list[float]]]:

@@ -8,7 +8,6 @@ missing is timed again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ntksap_export.atomic import canonical_json, write_json
+from ntksap_export.atomic import json_digest, write_json
 from ntksap_export.errors import ConfigError
 from ntksap_export.profiling.environment import environment
 from ntksap_export.timing import Timing
@@ -71,7 +70,7 @@ class Timings:
     def digest(self) -> str:
         """SHA-256 of all that is known."""
         rows = {name: timing.to_json() for name, timing in self.known.items()}
-        return hashlib.sha256(canonical_json(rows).encode()).hexdigest()
+        return json_digest(rows)
 
 
 def this_machine(settings: Mapping[str, Any]) -> Timings:
@@ -106,5 +105,4 @@ def keep_in_cache(timings: Timings) -> None:
 def cache_file(here: Timings) -> Path:
     """Where the cache has what goes with this machine and way to run: XDG_CACHE_HOME, or ~/.cache."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    key = canonical_json([here.machine, here.settings])
-    return home / "ntksap" / "latency" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    return home / "ntksap" / "latency" / f"{json_digest([here.machine, here.settings])[:16]}.json"

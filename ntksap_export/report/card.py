@@ -6,11 +6,12 @@ import json
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from ntksap_export.report import facts, graph, tables
 from ntksap_export.report.inputs import ReportInput, at
 from ntksap_export.report.markdown import escaped, fence_of, grid
+from ntksap_export.report.templating import environment
 from ntksap_export.report.text import percent, size
 from ntksap_export.report.verdict import sparsity_of, theory_words, training_words, verdict
 
@@ -28,18 +29,11 @@ def render_card(data: ReportInput) -> str:
 @cache
 def _environment() -> Environment:
     # Markdown, so nothing is escaped for HTML by itself: foreign text passes through `md` or `yaml`.
-    environment = Environment(
-        loader=PackageLoader("ntksap_export.report", "templates"),
-        autoescape=False,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["md"] = escaped
-    environment.filters["yaml"] = json.dumps
-    environment.filters["percent"] = percent
-    return environment
+    made = environment(autoescape=False, keep_trailing_newline=True)
+    made.filters["md"] = escaped
+    made.filters["yaml"] = json.dumps
+    made.filters["percent"] = percent
+    return made
 
 
 def _context(data: ReportInput) -> dict[str, Any]:

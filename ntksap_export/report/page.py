@@ -6,9 +6,10 @@ import re
 from functools import cache
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from ntksap_export.report.document import Document, Table, source_text
+from ntksap_export.report.templating import environment
 
 
 def to_html(document: Document) -> str:
@@ -19,16 +20,10 @@ def to_html(document: Document) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("ntksap_export.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["units"] = keep_units
-    environment.filters["csv_link"] = csv_link
-    return environment
+    made = environment(autoescape=True)
+    made.filters["units"] = keep_units
+    made.filters["csv_link"] = csv_link
+    return made
 
 
 def keep_units(sentence: str) -> str:

@@ -9,8 +9,8 @@ from ntksap_export.report.cells import headline_pair, measured_cells, p50, promi
 from ntksap_export.report.document import Column, Json, Table, plain
 from ntksap_export.report.facts import environment_rows
 from ntksap_export.report.inputs import ReportInput, at
-from ntksap_export.report.text import count, number, percent, size, wilson
-from ntksap_export.report.verdict import dense_file, sparsity_of
+from ntksap_export.report.text import count, number, percent, size
+from ntksap_export.report.verdict import accuracy_interval, dense_file, sparsity_of
 
 if TYPE_CHECKING:
     from ntksap_export.report.runs import Run
@@ -59,7 +59,7 @@ def table(runs: Sequence[Run]) -> Table:
 
 
 def _values(run: Run, data: ReportInput) -> Json:
-    low, high = interval(data)
+    low, high = accuracy_interval(data)
     cell, pair = headline_cell(data), headline_pair(data.profile, pruned_of(data))
     ratio = ratio_of(cell, data.profile) if cell else None
     ends = (at(cell, "median_ci_ms") or (None, None)) if cell else (None, None)
@@ -104,12 +104,6 @@ def headline_cell(data: ReportInput) -> Json | None:
     """The cell of the run's own network that a reader asks for first."""
     cells = own_cells(data)
     return min(cells, key=lambda cell: prominence(setting_of(cell)), default=None)
-
-
-def interval(data: ReportInput) -> tuple[float | None, float | None]:
-    """Of the final accuracy, 95 %; unknown without the number of images."""
-    final, images = at(data.metrics, "final", "val_accuracy"), at(data.config, "data", "val_images")
-    return wilson(float(final), int(images)) if final is not None and images else (None, None)
 
 
 def differences(runs: Sequence[Run]) -> Table:

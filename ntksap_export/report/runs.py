@@ -20,9 +20,10 @@ from ntksap_export.report.document import (
 )
 from ntksap_export.report.inputs import Json, ReportInput, at
 from ntksap_export.report.plots import Curve, Strip, heat_map, strip_chart
-from ntksap_export.report.sweep import LATENCY, MEMORY, SIZE
+from ntksap_export.report.sweep import LATENCY, MEMORY
 from ntksap_export.report.text import milliseconds, number, percent, plural, size
-from ntksap_export.report.tradeoff import Point, tradeoff
+from ntksap_export.report.tradeoff import Measure, Point, tradeoff
+from ntksap_export.report.verdict import accuracy_interval
 
 _MACHINE = ("cpu", "cores", "gpu", "governor")
 
@@ -82,11 +83,11 @@ def _most_accurate(runs: Sequence[Run]) -> str:
     if not known:
         return "Accuracy was not measured."
     best = max(known, key=lambda run: run.accuracy or 0.0)
-    low, high = run_rows.interval(best.data)
+    low, high = accuracy_interval(best.data)
     interval = f", 95 % interval {percent(low)} to {percent(high)}" if low is not None else ""
     sources = {str(at(run.data.config, "data", "name")) for run in known}
     doubt = " The runs were validated on different data." if len(sources) > 1 else ""
-    rivals = [r.name for r in known if r is not best and (run_rows.interval(r.data)[1] or 0.0) >= (low or 2.0)]
+    rivals = [r.name for r in known if r is not best and (accuracy_interval(r.data)[1] or 0.0) >= (low or 2.0)]
     same = f" The intervals of {', '.join(rivals)} overlap it." if rivals else ""
     return f"{best.name}: {percent(best.accuracy)}{interval}.{same}{doubt}"
 
@@ -145,7 +146,7 @@ def _tradeoffs(runs: Sequence[Run], here: Sequence[Run]) -> tuple[Part, ...]:
     return (*_machines(runs), *(figures(*made) or (Words("Nothing has both numbers.", "absent"),)))
 
 
-_CHECKPOINT = type(SIZE)("size", "size of the checkpoint, MB", 1e-6, size)
+_CHECKPOINT = Measure("size", "size of the checkpoint, MB", 1e-6, size)
 
 
 def _title(run: Run, value: float) -> str:

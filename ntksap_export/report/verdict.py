@@ -88,8 +88,8 @@ def what_it_costs(data: ReportInput) -> str:
         return "Accuracy was not measured."
     notes = []
     images, classes = at(data.config, "data", "val_images"), at(data.config, "num_classes")
-    if images:
-        low, high = wilson(float(final), int(images))
+    low, high = accuracy_interval(data)
+    if low is not None and high is not None:
         notes.append(f"95 % interval {percent(low)} to {percent(high)} on {plural(int(images), 'validation image')}")
     if classes:
         notes.append(f"guessing gives {percent(1 / classes)}")
@@ -98,6 +98,12 @@ def what_it_costs(data: ReportInput) -> str:
     if sparsity_of(data):
         text += " No dense network was trained beside it: what sparsity costs in accuracy is not known."
     return text
+
+
+def accuracy_interval(data: ReportInput) -> tuple[float | None, float | None]:
+    """Of the final accuracy, 95 %; unknown without the number of images."""
+    final, images = at(data.metrics, "final", "val_accuracy"), at(data.config, "data", "val_images")
+    return wilson(float(final), int(images)) if final is not None and images else (None, None)
 
 
 def _precision_costs(parity: Json) -> list[str]:

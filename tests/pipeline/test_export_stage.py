@@ -40,8 +40,7 @@ def test_weights_in_a_file_of_their_own_are_part_of_the_run(finished_run: Path) 
     assert {"model.onnx", data} == set(measured["files"])
     assert {"measured"} == {cell["status"] for cell in measured["cells"]}
 
-    stored = {key.replace("-", "_"): value for key, value in RunDir(finished_run).stored_config().items()}
-    config = make_config({**stored, "external_data": "always"})
+    config = make_config({**RunDir(finished_run).stored_settings(), "external_data": "always"})
     assert RunDir(finished_run).is_done("export", config)
     (finished_run / data).write_bytes(b"damaged")
     assert not RunDir(finished_run).is_done("export", config)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import onnx
+import psutil
 
 SPARSE = "{1, 0, -1, 2, 0, 3}"
 DENSE = "{1, 4, -1, 2, 5, 3}"
@@ -42,3 +44,14 @@ def write_int8(path: Path, zeros: int) -> Path:
     """
     path.write_bytes(onnx.parser.parse_model(text).SerializeToString())
     return path
+
+
+def tiny_spec(folder: Path) -> dict[str, Any]:
+    """What a measuring process is told of the graph of a few hundred bytes, written into `folder`."""
+    graph = write_graph(folder / "tiny.onnx")
+    return {"backend": "onnxruntime", "device": "cpu", "threads": 1, "batch": 2, "graph": str(graph), "shape": None}
+
+
+def children() -> list[psutil.Process]:
+    """The processes that this one has started and that still run."""
+    return [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]

@@ -14,31 +14,26 @@ import pytest
 
 from ntksap_export.profiling.isolated import CellError, IsolatedCell
 
-from .profiling_cases import write_graph
+from .profiling_cases import children, tiny_spec
 
 pytestmark = pytest.mark.timeout(120)  # a process that hangs is a failure
 
 
 @pytest.fixture
 def spec(tmp_path: Path) -> dict[str, Any]:
-    graph = write_graph(tmp_path / "tiny.onnx")
-    return {"backend": "onnxruntime", "device": "cpu", "threads": 1, "batch": 2, "graph": str(graph), "shape": None}
-
-
-def _children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return tiny_spec(tmp_path)
 
 
 @pytest.mark.parametrize("order", ["run", "memory"])
 def test_a_killed_process_is_an_error_not_a_hang(spec: dict[str, Any], order: str) -> None:
-    known = {child.pid for child in _children()}
+    known = {child.pid for child in children()}
     calls: dict[str, Callable[[IsolatedCell], object]] = {
         "run": lambda cell: cell.run(0.01, 2),
         "memory": lambda cell: cell.stop(),
     }
 
     with IsolatedCell(spec) as cell:
-        (process,) = [child for child in _children() if child.pid not in known]
+        (process,) = [child for child in children() if child.pid not in known]
         process.kill()
         while process.status() != psutil.STATUS_ZOMBIE:  # not waited for: its exit code is the cell's to read
             time.sleep(0.01)
@@ -47,10 +42,10 @@ def test_a_killed_process_is_an_error_not_a_hang(spec: dict[str, Any], order: st
 
 
 def test_a_process_killed_while_it_runs_is_an_error_not_a_hang(spec: dict[str, Any]) -> None:
-    known = {child.pid for child in _children()}
+    known = {child.pid for child in children()}
 
     with IsolatedCell(spec) as cell:
-        (process,) = [child for child in _children() if child.pid not in known]
+        (process,) = [child for child in children() if child.pid not in known]
         killer = subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -9 {process.pid}"])
         with pytest.raises(CellError, match="killed at batch "):
             while True:
@@ -92,10 +87,10 @@ def test_threads_of_other_libraries_are_set_before_they_load(
 
 
 def test_a_process_waits_stopped_and_takes_no_time_from_others(spec: dict[str, Any]) -> None:
-    known = {child.pid for child in _children()}
+    known = {child.pid for child in children()}
 
     with IsolatedCell(spec) as cell:
-        (process,) = [child for child in _children() if child.pid not in known]
+        (process,) = [child for child in children() if child.pid not in known]
         states = [_waits(process)]
         cell.run(1e-9, 1)
         states.append(_waits(process))

@@ -19,7 +19,7 @@ from ntksap_export.masks import Mask
 from ntksap_export.profiling import worker
 from ntksap_export.profiling.isolated import CellError, IsolatedCell
 
-from .profiling_cases import write_graph
+from .profiling_cases import children, tiny_spec, write_graph
 
 pytestmark = pytest.mark.timeout(120)  # a process that hangs is a failure
 
@@ -28,24 +28,19 @@ RESNET = {"backend": "torch", "device": "cpu", "threads": 1, "batch": 2, "shape"
 
 @pytest.fixture
 def spec(tmp_path: Path) -> dict[str, Any]:
-    graph = write_graph(tmp_path / "tiny.onnx")
-    return {"backend": "onnxruntime", "device": "cpu", "threads": 1, "batch": 2, "graph": str(graph), "shape": None}
-
-
-def _children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return tiny_spec(tmp_path)
 
 
 def test_a_graph_is_measured_in_a_process_of_its_own(spec: dict[str, Any]) -> None:
-    before = len(_children())
+    before = len(children())
 
     with IsolatedCell(spec) as cell:
-        alive = len(_children())
+        alive = len(children())
         slices = [cell.run(0.001, 7), cell.run(1e-9, 2)]
         memory = cell.stop()["memory"]
 
     assert before + 1 == alive
-    assert before == len(_children())
+    assert before == len(children())
     assert cell.ready["warmup_runs"] >= 3
     options = cell.ready["options"]
     assert ("onnxruntime", "cpu", 1, "all") == tuple(
@@ -135,14 +130,14 @@ def test_torch_model_runs_with_its_checkpoint(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_run_is_an_error_with_its_reason(spec: dict[str, Any], change: dict[str, Any], words: str) -> None:
-    before = len(_children())
+    before = len(children())
 
     with pytest.raises(CellError, match=words) as caught:
         IsolatedCell({**spec, **change})
 
     assert isinstance(caught.value, UnavailableError)
     assert 1 == len(str(caught.value).splitlines())
-    assert before == len(_children())
+    assert before == len(children())
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", None], ids=["empty", "garbage", "cut"])
