@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 OUT    ?= out/demo
+
 # With a compiler here the library has to compile; without one the tests that need it skip.
-ENGINE := NTKSAP_ENGINE_BUILD=$(if $(shell for name in c++ g++ clang++; do command -v $$name; done),require)
+ENGINE := NTKSAP_ENGINE_BUILD=$(if $(shell for name in c++ g++ clang++; do command -v $$name; done; true),require)
 
 .PHONY: setup demo test test-all lint types clean
 .DEFAULT_GOAL := test
