@@ -232,6 +232,7 @@ def _call(command: Sequence[str]) -> str:
         raise BuildError(f"{name} cannot be started: {error.strerror}") from None
     if done.returncode != 0:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        said = next((line for line in lines if "error" in line), lines[-1] if lines else f"exit code {done.returncode}")
+        telling = [line for line in lines if re.search(r"\berror\b|undefined (reference|symbol)", line)]
+        said = (telling or lines or [f"exit code {done.returncode}"])[0]
         raise BuildError(f"{name} failed: {said.removeprefix(f'{NATIVE}{os.sep}')}")
     return done.stdout
