@@ -41,7 +41,7 @@ FLAGS = (
 X86 = {
     "": (),
     "_avx2": ("-mavx2", "-mfma"),
-    "_avx512": ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mf16c"),
+    "_avx512": ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma"),
 }
 # So that the library runs beside an older libstdc++ than the compiler's; not every toolchain has the archive. libgcc
 # stays shared: it and what nobody calls of the archive would ask for a newer glibc (g++ 12: 2.36 in place of 2.34).
