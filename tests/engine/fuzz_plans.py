@@ -2,9 +2,9 @@
 
     python -m tests.engine.fuzz_plans LIBRARY SEED COUNT
 
-Plans are cut, and words and bytes of them are changed; each stands at the end of a page that nothing may be read behind.
-Those that are not refused are run, with a margin around their outputs that nothing may be written to. Prints how many
-were refused and run, as JSON; any other end is a failure.
+Plans are cut, and words and bytes of them are changed; each stands at the end of a page behind which nothing may be
+read. Those that are not refused are run, with a margin around their outputs that nothing may be written to. Prints how
+many were refused and run, as JSON; any other end is a failure.
 """
 
 from __future__ import annotations
