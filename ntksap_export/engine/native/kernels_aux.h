@@ -1,6 +1,6 @@
 // What runs beside the convolutions, for one instruction set. Each works on the channels [c0, c1) of its output, so that
 // the caller can deal channels out to threads, and writes all of these channels: margins and gaps of the output become zero,
-// whatever was there. Lanes are the layouts'. In place (dst = src, one layout) only add, multiply and activate.
+// whatever was there. Lanes are the layouts'. In place only add, multiply and activate, where all have one layout.
 #pragma once
 
 #include "layout.h"
