@@ -52,7 +52,7 @@ struct SparseForm {
   std::vector<float> values;
   std::vector<int32_t> offsets;         // in place: floats from the tile's source
   std::vector<uint16_t> packed_offsets;  // packed: 64-byte lines from the packed tile's begin
-  std::vector<int32_t> rows;
+  std::vector<int32_t> rows;  // ~row: a copy of its partner, where their number is odd; its sums go nowhere
   uint64_t bytes() const;
 };
 
@@ -66,6 +66,15 @@ struct DenseForm {
   size_t blocks() const { return (columns + block - 1) / block; }
 };
 
+struct Phase {
+  uint32_t ry, rx;
+};
+
+struct Phases {
+  uint32_t sh, sw, count;
+  const Phase* list;
+};
+
 struct ConvKernels {
   int floats;          // of a register
   int sparse_vectors;  // the widest tile whose sums fit the registers, two rows at a time
@@ -75,9 +84,8 @@ struct ConvKernels {
   void (*dense)(const DenseForm&, size_t block, bool first, bool last, const Tile&);
   // Copies columns [begin, end) of a tile: vectors x 16 floats from source + offsets[k] to `to` + (k - begin) * line floats.
   void (*pack)(const float* source, const int32_t* offsets, uint32_t begin, uint32_t end, int vectors, int line, float* to);
-  // One phase of a channel: rows (y * sh + ry), columns (x * sw + rx) of `src` (a channel), zeros where it has none, to all rows
-  // of `dst` (a channel).
-  void (*split)(const float* src, const Layout& from, float* dst, const Layout& to, uint32_t sh, uint32_t sw, uint32_t ry, uint32_t rx);
+  // The phases of one channel, one plane after the other: rows y * sh + ry, columns x * sw + rx, zeros where there are none.
+  void (*split)(const float* src, const Layout& from, float* dst, const Layout& to, const Phases&);
   // rows x vectors of 1 x 1 tensors with one lane: out[o] = act(bias + sum W x + residual)
   void (*vector_dense)(const float* weights, uint32_t columns, const float* x, uint32_t row_begin, uint32_t row_end, const Tile&);
   void (*vector_sparse)(const float* values, const int32_t* columns, const uint64_t* row_starts, const float* x, uint32_t row_begin,

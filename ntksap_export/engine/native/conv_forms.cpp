@@ -67,7 +67,7 @@ void add_pair(SparseForm& form, SparseBlock& block, const Entries& e, const std:
     }
   }
   form.rows.push_back(int32_t(a.row));
-  form.rows.push_back(int32_t(b.row));
+  form.rows.push_back(a.row == b.row ? ~int32_t(b.row) : int32_t(b.row));
   if (!block.groups.empty() && block.groups.back().length == length)
     ++block.groups.back().pairs;
   else
@@ -111,7 +111,7 @@ SparseForm make_sparse(const Entries& e, const std::vector<int32_t>& offsets, co
     SparseBlock block{begin, std::min(columns, begin + choice.block), {}, form.values.size(), form.rows.size()};
     const bool every_row = begin == 0 || block.column_end == columns;
     const std::vector<Segment> segments = segments_of(e, row_begin, next, block.column_end, every_row);
-    for (size_t i = 0; i < segments.size(); i += 2)  // an odd row is its own partner: written twice, with one result
+    for (size_t i = 0; i < segments.size(); i += 2)  // an odd row is its own partner
       add_pair(form, block, e, offsets, segments[i], segments[std::min(i + 1, segments.size() - 1)]);
     if (every_row || !segments.empty()) form.blocks.push_back(std::move(block));
   }
