@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "layout.h"
+#include "memory.h"
 #include "plan.h"
 
 namespace ntksap {
@@ -49,19 +50,19 @@ struct SparseForm {
   bool packed = false;
   uint32_t row_begin = 0, row_end = 0;
   std::vector<SparseBlock> blocks;
-  std::vector<float> values;
-  std::vector<int32_t> offsets;         // in place: floats from the tile's source
-  std::vector<uint16_t> packed_offsets;  // packed: 64-byte lines from the packed tile's begin
+  Large<float> values;
+  Large<int32_t> offsets;          // in place: floats from the tile's source
+  Large<uint16_t> packed_offsets;  // packed: 64-byte lines from the packed tile's begin
   std::vector<int32_t> rows;  // ~row: a copy of its partner, where their number is odd; its sums go nowhere
   uint64_t bytes() const;
 };
 
-// Weights of some rows as a dense matrix in blocks of `height` rows: [row block][column][height].
+// Weights of some rows as a dense matrix: [block of columns][block of `height` rows][column][height], as they are read.
 struct DenseForm {
   int vectors = 0, height = 0;
   bool packed = false;
   uint32_t row_begin = 0, row_end = 0, columns = 0, block = 0;  // columns of a block
-  std::vector<float> values;
+  Large<float> values;
   std::vector<int32_t> offsets;  // of all columns, from the tile's source
   size_t blocks() const { return (columns + block - 1) / block; }
 };

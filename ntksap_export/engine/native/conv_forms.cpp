@@ -128,11 +128,14 @@ DenseForm make_dense(const Entries& e, const std::vector<int32_t>& offsets, cons
   form.columns = uint32_t(offsets.size());
   form.block = choice.block;
   form.offsets = offsets;
-  form.values.assign(rounded(row_end - row_begin, uint64_t(height)) * form.columns, 0.0f);
+  const uint64_t h = uint64_t(height), row_blocks = rounded(row_end - row_begin, h) / h;
+  form.values.assign(row_blocks * h * form.columns, 0.0f);
   for (uint32_t row = row_begin; row < row_end; ++row) {
-    const uint32_t i = row - row_begin;
-    float* to = form.values.data() + uint64_t(i / height) * height * form.columns + i % height;
-    for (uint64_t j = e.starts[row]; j < e.starts[row + 1]; ++j) to[uint64_t(e.columns[j]) * height] = e.values[j];
+    const uint64_t i = row - row_begin;
+    for (uint64_t j = e.starts[row]; j < e.starts[row + 1]; ++j) {
+      const uint32_t k = uint32_t(e.columns[j]), begin = k / form.block * form.block, width = std::min(form.block, form.columns - begin);
+      form.values[begin * row_blocks * h + i / h * h * width + (k - begin) * h + i % h] = e.values[j];
+    }
   }
   return form;
 }

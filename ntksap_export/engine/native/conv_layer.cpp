@@ -46,9 +46,9 @@ uint32_t widest_row(const Entries& e) {
   return uint32_t(widest);
 }
 
-template <class T>
-uint64_t bytes_of(const std::vector<T>& v) {
-  return v.size() * sizeof(T);
+template <class V>
+uint64_t bytes_of(const V& v) {
+  return v.size() * sizeof(v[0]);
 }
 
 }  // namespace
