@@ -38,6 +38,8 @@ def plans(draw: st.DrawFn, most_operators: int = 6, most_side: int = 9) -> Plan:
     growing = _Growing(draw, list(inputs))
     for _ in range(draw(st.integers(1, most_operators))):
         growing.grow(draw(st.sampled_from(_KINDS)))
+    if not growing.operators:
+        growing.grow(Activate)
     read = {number for operator in growing.operators for number in operator.inputs}
     made = range(len(inputs), len(growing.tensors))
     outputs = tuple(number for number in made if number not in read)
