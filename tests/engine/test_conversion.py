@@ -18,7 +18,7 @@ from ntksap_export.graph.tensors import to_sparse
 from tests.engine.engine_cases import FLOAT, agreed, drawn, graph_of, images, node, run_converted
 
 STORED = {
-    "w": drawn(4, 3, 3, 3, density=0.3), "v": drawn(4, 4, 3, 3, seed=2, density=0.3), 
+    "w": drawn(4, 3, 3, 3, density=0.3), "v": drawn(4, 4, 3, 3, seed=2, density=0.3),
     "scales": np.float32([1, 1, 2, 2]),
 }  # fmt: skip
 
