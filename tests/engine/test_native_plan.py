@@ -93,7 +93,7 @@ def test_a_plan_outlives_its_bytes_and_knows_its_operators() -> None:
     del data
 
     np.testing.assert_allclose(TINY_OUTPUT, plan.run([TINY_INPUT])[0], rtol=1e-6)
-    assert ["conv"] == [operator["kind"] for operator in json.loads(plan.describe())]
+    assert ["conv"] == [operator["kind"] for operator in json.loads(plan.describe())["operators"]]
 
 
 @needs_library
@@ -140,23 +140,31 @@ def tiny(**changes: int) -> list[list[int]]:
         (tiny(pad=2), TINY_BLOB, "its padding above is 2; wanted 0 to 1"),
         (tiny(stride=3), TINY_BLOB, "its output's width of 3 needs 7 positions, the padded input has at most 4"),
         (tiny(weights=2), TINY_BLOB, "counts of its rows begin at byte 2 of the weights; wanted a multiple of 4"),
-        (tiny(weights=400), TINY_BLOB, "counts of its rows end at byte 412, the plan's weights has 44"),
-        (tiny(bias=36), TINY_BLOB, "biases end at byte 48, the plan's weights has 44"),
-        (tiny(nnz=4), sparse_bytes([{1: 2.0}, {}, {0: 1.0, 1: -1.0}]) + bytes(16), "its rows hold 3 entries, it says 4"),
+        (tiny(weights=400), TINY_BLOB, "counts of its rows end at byte 412, the plan's weights have 44"),
+        (tiny(bias=36), TINY_BLOB, "biases end at byte 48, the plan's weights have 44"),
+        (
+            tiny(nnz=4),
+            sparse_bytes([{1: 2.0}, {}, {0: 1.0, 1: -1.0}]) + bytes(16),
+            "its rows hold 3 entries, it says 4",
+        ),
         (tiny(nnz=2), TINY_BLOB, "its rows hold more than the 2 entries it says"),
-        (tiny(nnz=2**31), TINY_BLOB, f"weights end at byte {12 + 4 * 2**31}, the plan's weights has 44"),
+        (tiny(nnz=2**31), TINY_BLOB, f"weights end at byte {12 + 4 * 2**31}, the plan's weights have 44"),
         (tiny(), sparse_bytes([{2: 2.0}, {}, {0: 1.0, 1: 1.0}]) + bytes(12), "row 0 names column 2, there are 2"),
         ([conv([0], 1, sparse=False, weights=0, nnz=5)], bytes(24), "it says 5 weights; dense ones are 3 x 2"),
         ([conv([0, 0], 1, sparse=False, weights=0, nnz=6)], bytes(24), "its residual is 2 x 1 x 3; wanted 3 x 1 x 3"),
         ([conv([1], 1, sparse=False, weights=0, nnz=6)], bytes(24), "tensor 1 is read before it is written"),
         ([conv([0], 0, sparse=False, weights=0, nnz=6)], bytes(24), "tensor 0 is written twice"),
         ([conv([0], 9, sparse=False, weights=0, nnz=6)], bytes(24), "it names tensor 9, the plan has 2"),
-        ([conv([0], 1, act=(10, 0, 0), sparse=False, weights=0, nnz=6)], bytes(24), "its activation is 10; this library knows 0 to 9"),
+        (
+            [conv([0], 1, act=(10, 0, 0), sparse=False, weights=0, nnz=6)],
+            bytes(24),
+            "its activation is 10; this library knows 0 to 9",
+        ),
         ([instruction(1, [0], 1, [1] * 17)], b"", "it has 17 parameters; wanted 18"),
         ([instruction(1, [0, 0, 0], 1, [1] * 18)], b"", "it does not take 3 inputs"),
         ([[*tiny()[0][:-1]]], TINY_BLOB, "its code goes on after the last word"),
     ],
-)  # fmt: skip
+)
 def test_a_convolution_that_contradicts_itself_is_refused(code: list[list[int]], blob: bytes, reason: str) -> None:
     data = raw_plan([(2, 1, 3, 4), (3, 1, 3, 4)], [0], [1], code, blob)
 
@@ -168,27 +176,62 @@ def test_a_convolution_that_contradicts_itself_is_refused(code: list[list[int]],
 
 @needs_library
 @pytest.mark.parametrize(
-    ("shape", "out", "code", "reason"),
+    ("out", "code", "reason"),
     [
-        ((2, 4, 4, 4), (2, 3, 2, 4), instruction(2, [0], 1, [0, 2, 2, 2, 2, 1, 1, 0, 0, 0, 0]), "operator 0 (pool): window 2 of its output's height holds nothing of the input"),
-        ((2, 4, 4, 4), (3, 2, 2, 4), instruction(2, [0], 1, [0, 2, 2, 2, 2, 1, 1, 0, 0, 0, 0]), "operator 0 (pool): it makes 3 channels of 2"),
-        ((2, 4, 4, 4), (2, 2, 2, 4), instruction(2, [0], 1, [3, 2, 2, 2, 2, 1, 1, 0, 0, 0, 0]), "operator 0 (pool): its mode is 3; wanted 0 to 2"),
-        ((2, 4, 4, 4), (2, 1, 2, 4), instruction(3, [0], 1, [0]), "operator 0 (global pool): its output is 2 x 1 x 2; wanted 2 x 1 x 1"),
-        ((2, 4, 4, 4), (2, 4, 5, 4), instruction(4, [0, 0], 1, NONE), "operator 0 (add): its first input is 2 x 4 x 4; wanted 2 x 4 x 5"),
-        ((2, 4, 4, 4), (2, 4, 5, 4), instruction(5, [0, 0], 1, NONE), "operator 0 (mul): its first input is 2 x 4 x 4; wanted 2 x 4 x 5"),
-        ((2, 4, 4, 4), (5, 4, 4, 4), instruction(6, [0, 0], 1), "operator 0 (concat): its inputs have 4 channels, its output 5"),
-        ((2, 4, 4, 4), (2, 4, 3, 4), instruction(7, [0], 1, RELU), "operator 0 (act): its output is 2 x 4 x 3; wanted 2 x 4 x 4"),
-        ((2, 4, 4, 4), (16, 1, 1, 2), instruction(8, [0], 1), "operator 0 (flatten): it makes 16 x 1 x 1 of 2 x 4 x 4; wanted 32 x 1 x 1"),
-        ((2, 4, 4, 4), (2, 4, 4, 4), instruction(9, [0], 1), "operator 0: its kind is 9; this library knows 1 to 8"),
+        (
+            (2, 3, 2, 4),
+            instruction(2, [0], 1, [0, 2, 2, 2, 2, 1, 1, 0, 0, 0, 0]),
+            "operator 0 (pool): window 2 of its output's height holds nothing of the input",
+        ),
+        (
+            (3, 2, 2, 4),
+            instruction(2, [0], 1, [0, 2, 2, 2, 2, 1, 1, 0, 0, 0, 0]),
+            "operator 0 (pool): it makes 3 channels of 2",
+        ),
+        (
+            (2, 2, 2, 4),
+            instruction(2, [0], 1, [3, 2, 2, 2, 2, 1, 1, 0, 0, 0, 0]),
+            "operator 0 (pool): its mode is 3; wanted 0 to 2",
+        ),
+        (
+            (2, 1, 2, 4),
+            instruction(3, [0], 1, [0]),
+            "operator 0 (global pool): its output is 2 x 1 x 2; wanted 2 x 1 x 1",
+        ),
+        (
+            (2, 4, 5, 4),
+            instruction(4, [0, 0], 1, NONE),
+            "operator 0 (add): its first input is 2 x 4 x 4; wanted 2 x 4 x 5",
+        ),
+        (
+            (2, 4, 5, 4),
+            instruction(5, [0, 0], 1, NONE),
+            "operator 0 (mul): its first input is 2 x 4 x 4; wanted 2 x 4 x 5",
+        ),
+        ((5, 4, 4, 4), instruction(6, [0, 0], 1), "operator 0 (concat): its inputs have 4 channels, its output 5"),
+        ((2, 4, 3, 4), instruction(7, [0], 1, RELU), "operator 0 (act): its output is 2 x 4 x 3; wanted 2 x 4 x 4"),
+        (
+            (16, 1, 1, 2),
+            instruction(8, [0], 1),
+            "operator 0 (flatten): it makes 16 x 1 x 1 of 2 x 4 x 4; wanted 32 x 1 x 1",
+        ),
+        ((2, 4, 4, 4), instruction(9, [0], 1), "operator 0: its kind is 9; this library knows 1 to 8"),
     ],
-)  # fmt: skip
-def test_tensors_that_do_not_fit_are_refused(
-    shape: tuple[int, int, int, int], out: tuple[int, int, int, int], code: list[int], reason: str
-) -> None:
+)
+def test_tensors_that_do_not_fit_are_refused(out: tuple[int, int, int, int], code: list[int], reason: str) -> None:
     with pytest.raises(CheckpointError) as caught:
-        NativePlan(raw_plan([shape, out], [0], [1], [code], b""))
+        NativePlan(raw_plan([(2, 4, 4, 4), out], [0], [1], [code], b""))
 
     assert f"the plan cannot be used: {reason}" == str(caught.value)
+
+
+@needs_library
+def test_rows_of_more_columns_than_can_be_addressed_are_refused() -> None:
+    code = conv([0], 1, kernel=64, pad=64, sparse=True, weights=0, nnz=0)
+    data = raw_plan([(2**20, 1, 1, 4), (1, 1, 1, 4)], [0], [1], [code], bytes(4))
+
+    with pytest.raises(CheckpointError, match=r"its rows have 4294967296 columns; at most 268435456 are allowed$"):
+        NativePlan(data)
 
 
 @needs_library
@@ -196,7 +239,7 @@ def test_words_after_the_last_operator_are_refused() -> None:
     data = raw_plan([(2, 4, 4, 4), (2, 4, 4, 4)], [0], [1], [[*instruction(7, [0], 1, RELU)]], b"")
     longer = patched(patched(data, 28, 9), 24, 1)
 
-    with pytest.raises(CheckpointError, match="^the plan cannot be used: 1 words of code follow the last operator$"):
+    with pytest.raises(CheckpointError, match=r"^the plan cannot be used: 1 words of code follow the last operator$"):
         NativePlan(longer)
 
 
@@ -208,11 +251,11 @@ def test_a_plan_wants_its_own_shapes() -> None:
 
 @needs_library
 def test_no_damage_makes_the_library_crash() -> None:
-    answers = fuzz(library_path(), seed=0, count=6000)
+    answers = fuzz(library_path(), seed=0, count=2500)
 
-    assert 6000 == sum(answers.values())
-    assert answers["refused"] > 1000
-    assert answers["run"] > 1000
+    assert 2500 == sum(answers.values())
+    assert answers["refused"] > 500
+    assert answers["run"] > 500
 
 
 @pytest.mark.slow
