@@ -4,7 +4,7 @@
 namespace ntksap {
 namespace {
 
-constexpr char kBlob[] = "the plan's weights";
+constexpr char kBlob[] = "the plan's weights have";
 
 template <typename T>
 const T* array(const Bytes& blob, uint64_t offset, uint64_t count, const char* what) {
