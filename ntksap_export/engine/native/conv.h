@@ -75,6 +75,9 @@ struct ConvKernels {
   void (*dense)(const DenseForm&, size_t block, bool first, bool last, const Tile&);
   // Copies columns [begin, end) of a tile: vectors x 16 floats from source + offsets[k] to `to` + (k - begin) * line floats.
   void (*pack)(const float* source, const int32_t* offsets, uint32_t begin, uint32_t end, int vectors, int line, float* to);
+  // One phase of a channel: rows (y * sh + ry), columns (x * sw + rx) of `src` (a channel), zeros where it has none, to all rows
+  // of `dst` (a channel).
+  void (*split)(const float* src, const Layout& from, float* dst, const Layout& to, uint32_t sh, uint32_t sw, uint32_t ry, uint32_t rx);
   // rows x vectors of 1 x 1 tensors with one lane: out[o] = act(bias + sum W x + residual)
   void (*vector_dense)(const float* weights, uint32_t columns, const float* x, uint32_t row_begin, uint32_t row_end, const Tile&);
   void (*vector_sparse)(const float* values, const int32_t* columns, const uint64_t* row_starts, const float* x, uint32_t row_begin,
