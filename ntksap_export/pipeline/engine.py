@@ -116,12 +116,10 @@ def write_body(
     try:
         made = engine.convert(graph)
     except ExportError as error:
-        return _failed({}, f"{name}: {error}")
+        return _failed({}, f"{name} was not made: {error}; leave --engine away")
     entry = {**_coverage(made, graph, images), "file": name}
     for line in _lines(entry):
         progress.say(f"  engine: {line}")
-    if not made.regions:
-        return _failed(entry, f"{name} was not made: {_nothing(made)}; leave --engine away")
     made.graph.save(places.staged, config.external_data)
     try:
         parity = compare(made.graph, places.staged)
@@ -198,8 +196,8 @@ def _coverage(made: engine.Converted, graph: Graph, images: tuple[int, ...]) -> 
     left = sum(cost.macs or 0 for cost in costs if cost.name in outside)
     return {
         "regions": made.regions,
-        "nodes": len(costs),
-        "macs_share": (total - left) / total if total and made.regions else 0.0,
+        "nodes": len(made.covered) + len(made.left),
+        "macs_share": (total - left) / total if total else 0.0,
         "left": [{"node": item.node, "op_type": item.op_type, "reason": item.reason} for item in made.left],
     }
 
@@ -218,9 +216,3 @@ def _lines(entry: dict[str, Any]) -> list[str]:
         more = f" and {len(nodes) - _SHOWN} more" if len(nodes) > _SHOWN else ""
         lines.append(f"not covered: {', '.join(nodes[:_SHOWN])}{more}: {reason}")
     return lines
-
-
-def _nothing(made: engine.Converted) -> str:
-    first = next(iter(made.left), None)
-    why = "" if first is None else f", {first.op_type} '{first.node}' because of this: {first.reason}"
-    return f"the engine covers no part of the graph{why}"

@@ -14,7 +14,15 @@ from ntksap_export.errors import ConfigError, ExportError
 from ntksap_export.graph import Graph, load_dense
 from ntksap_export.graph.image_input import image_input
 from ntksap_export.graph.precision import precision_of
-from ntksap_export.pipeline.engine import LIMITS, Compare, Places, check_engine, refuse_engine, write_body
+from ntksap_export.pipeline.engine import (
+    LIMITS,
+    Compare,
+    Places,
+    check_engine,
+    engine_summary,
+    refuse_engine,
+    write_body,
+)
 from ntksap_export.pipeline.export_any import check_out
 from ntksap_export.pipeline.twins import noise_for
 from ntksap_export.progress import Progress
@@ -69,12 +77,11 @@ def engine_file(source: Path, settings: Mapping[str, Any], out: Path | None, pro
         body = write_body(config, graph, images.shape, _against_file(source, images), places, progress)
     if body.problem is not None:
         raise ExportError(body.problem)
-    parity = {key: body.entry[key] for key in ("passed", "top1_agreement", "checks")}
     return {
         "model": source.stem,
         "files": {file.name: file.stat().st_size for file in body.files},
-        "parity": parity,
-        "engine": {key: value for key, value in body.entry.items() if key not in parity},
+        "parity": {key: body.entry[key] for key in ("passed", "top1_agreement", "checks")},
+        "engine": {**engine_summary(body.entry), "left": body.entry["left"]},
     }
 
 

@@ -154,7 +154,7 @@ def _engine_graph(path: Path, graph: Graph, shape: Shape, asked: Asked) -> Targe
     Raises:
         ConfigError: it is asked for in other numbers than it has.
     """
-    if not asked.wants("fp32") or asked.lower():
+    if asked.precisions not in (None, ("fp32",)):
         raise ConfigError(f"the sparse engine computes in fp32; profile {plain_of(path).name} in other precisions")
     own, plain, sizes = Variant(ENGINE, path, None, None, shape, engine=True), plain_of(path), _sizes(graph_files(path))
     if not plain.is_file() or plain == path:

@@ -8,14 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ntksap_export.engine import ENGINE_DOMAIN, register
 from ntksap_export.errors import UnavailableError
 from ntksap_export.wire import opset_domains
 
 
 def uses_engine(graph: Path | bytes) -> bool:
     """Whether a graph, a path or its bytes, has nodes of the engine."""
-    from ntksap_export.engine import ENGINE_DOMAIN
-
     return ENGINE_DOMAIN in opset_domains(graph)
 
 
@@ -34,6 +33,4 @@ def give_engine(settings: Any, graph: Path | bytes, provider: str = "cpu") -> No
         return
     if provider != "cpu":
         raise UnavailableError(f"the sparse engine runs on the CPU; got {provider}, where model.onnx is to be used")
-    from ntksap_export.engine import register
-
     register(settings)
