@@ -42,7 +42,7 @@ class Index:
         self.nodes = list(graph.node)
         self.opset = next((item.version for item in proto.opset_import if item.domain in ("", "ai.onnx")), 0)
         self.outputs = {value.name for value in graph.output}
-        self.captured = {name for node in self.nodes for name in _captured(node)}
+        self.captured = {name for node in self.nodes for name in captured(node)}
         self._maker = {name: at for at, node in enumerate(self.nodes) for name in node.output if name}
         self._readers: dict[str, list[tuple[int, int]]] = {}
         for at, node in enumerate(self.nodes):
@@ -246,11 +246,12 @@ class Index:
         return names | {name for node in self.nodes for name in (*node.input, *node.output, *_inner(node))}
 
 
-def _captured(node: onnx.NodeProto) -> Iterator[str]:
+def captured(node: onnx.NodeProto) -> Iterator[str]:
+    """Names that the graphs inside a node read; some may be of their own values."""
     for graph in _graphs(node):
         for inner in graph.node:
             yield from inner.input
-            yield from _captured(inner)
+            yield from captured(inner)
         yield from (value.name for value in graph.output)  # may be a value of the outer graph
 
 

@@ -51,7 +51,7 @@ OWNERS = {
     "jinja2": {"report"},
     "onnxruntime": {"runtime"},
     "openvino": {"runtime"},
-    "onnx": {"graph"},
+    "onnx": {"graph", "engine"},
     "onnxscript": {"graph"},
     "safetensors": {"checkpoint"},
     "zstandard": {"checkpoint"},
