@@ -106,12 +106,11 @@ class Target:
             if code not in (1, 2) or not said or "\n" in said:
                 raise AssertionError(f"code {code}, reason {said!r}")
             return "refused" if code == 1 else "too large"
-        for batch in (1, 2):
-            self.run(plan, batch)
+        ran = all(self.run(plan, batch) for batch in (1, 2, 9))
         self.library.ntksap_destroy(plan)
-        return "run"
+        return "run" if ran else "too large"
 
-    def run(self, plan: ctypes.c_void_p, batch: int) -> None:
+    def run(self, plan: ctypes.c_void_p, batch: int) -> bool:
         inputs = [np.ones(batch * size, np.float32) for size in self.sizes(plan, 0)]
         outputs = [np.full(batch * size + 2 * MARGIN, SENTINEL) for size in self.sizes(plan, 1)]
         places = [array.ctypes.data + 4 * MARGIN for array in outputs]
@@ -120,11 +119,12 @@ class Target:
             for addresses in ([array.ctypes.data for array in inputs], places)
         )
         code = self.library.ntksap_run(plan, given, wanted, batch, 1 + batch % 2, self.reason, len(self.reason))
-        if code != 0:
+        if code not in (0, 2):
             raise AssertionError(f"a plan that was made did not run: {self.reason.value.decode()}")
         for array in outputs:
             if not (array[:MARGIN] == SENTINEL).all() or not (array[-MARGIN:] == SENTINEL).all():
                 raise AssertionError("written outside an output")
+        return code == 0
 
     def sizes(self, plan: ctypes.c_void_p, is_output: int) -> list[int]:
         counts, shape = (ctypes.c_uint32 * 2)(), (ctypes.c_uint32 * 4)()

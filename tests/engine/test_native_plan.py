@@ -93,7 +93,7 @@ def test_a_plan_outlives_its_bytes_and_knows_its_operators() -> None:
     del data
 
     np.testing.assert_allclose(TINY_OUTPUT, plan.run([TINY_INPUT])[0], rtol=1e-6)
-    assert ["conv"] == [operator["kind"] for operator in json.loads(plan.describe())]
+    assert ["conv"] == [operator["kind"] for operator in json.loads(plan.describe())["operators"]]
 
 
 @needs_library
@@ -226,6 +226,15 @@ def test_tensors_that_do_not_fit_are_refused(out: tuple[int, int, int, int], cod
 
 
 @needs_library
+def test_rows_of_more_columns_than_can_be_addressed_are_refused() -> None:
+    code = conv([0], 1, kernel=64, pad=64, sparse=True, weights=0, nnz=0)
+    data = raw_plan([(2**20, 1, 1, 4), (1, 1, 1, 4)], [0], [1], [code], bytes(4))
+
+    with pytest.raises(CheckpointError, match=r"its rows have 4294967296 columns; at most 268435456 are allowed$"):
+        NativePlan(data)
+
+
+@needs_library
 def test_words_after_the_last_operator_are_refused() -> None:
     data = raw_plan([(2, 4, 4, 4), (2, 4, 4, 4)], [0], [1], [[*instruction(7, [0], 1, RELU)]], b"")
     longer = patched(patched(data, 28, 9), 24, 1)
@@ -242,11 +251,11 @@ def test_a_plan_wants_its_own_shapes() -> None:
 
 @needs_library
 def test_no_damage_makes_the_library_crash() -> None:
-    answers = fuzz(library_path(), seed=0, count=6000)
+    answers = fuzz(library_path(), seed=0, count=2500)
 
-    assert 6000 == sum(answers.values())
-    assert answers["refused"] > 1000
-    assert answers["run"] > 1000
+    assert 2500 == sum(answers.values())
+    assert answers["refused"] > 500
+    assert answers["run"] > 500
 
 
 @pytest.mark.slow

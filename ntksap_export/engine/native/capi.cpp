@@ -139,7 +139,7 @@ const char* ntksap_describe(ntksap_plan* plan) {
     need(plan, "no plan");
     plan->description = plan->executor->describe();
   });
-  return code == NTKSAP_OK ? plan->description.c_str() : "[]";
+  return code == NTKSAP_OK ? plan->description.c_str() : "{}";
 }
 
 }  // extern "C"
