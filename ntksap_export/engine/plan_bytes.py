@@ -84,8 +84,9 @@ def _params(operator: Operator, blob: _Blob) -> list[int]:
     match operator:
         case Conv():
             encoding, data, entries = pack_weights(operator.weights)
+            where = blob.add(data)
             bias = NO_BIAS if operator.bias is None else blob.add(np.asarray(operator.bias, "<f4").tobytes())
-            places = (*_wide(blob.add(data)), *_wide(bias), *_wide(entries))
+            places = (*_wide(where), *_wide(bias), *_wide(entries))
             return [*_window(operator.window)[:8], *_activation(operator.activation), encoding, *places]
         case Pool():
             return [int(operator.mode), *_window(operator.window)]
