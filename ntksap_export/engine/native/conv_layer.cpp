@@ -38,16 +38,17 @@ Entries inside(const Entries& e, const std::vector<int32_t>& offsets) {
   return kept;
 }
 
-uint64_t count_nonzeros(const Weights& w) {
-  if (w.sparse) return w.nnz;
-  uint64_t n = 0;
-  for (uint64_t i = 0; i < w.rows * w.columns; ++i) n += w.values[i] != 0;
-  return n;
+// Columns from the first to the last entry of the widest row.
+uint32_t widest_row(const Entries& e) {
+  int32_t widest = 0;
+  for (uint32_t row = 0; row < e.rows(); ++row)
+    if (e.starts[row] < e.starts[row + 1]) widest = std::max(widest, e.columns[e.starts[row + 1] - 1] - e.columns[e.starts[row]] + 1);
+  return uint32_t(widest);
 }
 
-template <class T>
-uint64_t bytes_of(const std::vector<T>& v) {
-  return v.size() * sizeof(T);
+template <class V>
+uint64_t bytes_of(const V& v) {
+  return v.size() * sizeof(v[0]);
 }
 
 }  // namespace
@@ -56,7 +57,9 @@ uint64_t SparseForm::bytes() const { return bytes_of(values) + bytes_of(offsets)
 
 ConvLayer::ConvLayer(const Op& op, const TensorInfo& in, const TensorInfo& out, const Layout& from, const Layout& to, const ConvKernels& kernels)
     : op_(op), in_(in), out_(out), from_(from), to_(to), kernels_(kernels), geometry_(conv_geometry(op, in, out, from, to)) {
-  nnz_ = count_nonzeros(op.weights);
+  const Entries e = entries_of(op.weights);
+  nnz_ = e.values.size();
+  widest_row_ = widest_row(e);
   masks_ = masks_of(to);
   bias_.assign(op.weights.rows, 0.0f);
   if (op.weights.bias) std::copy(op.weights.bias, op.weights.bias + op.weights.rows, bias_.begin());
@@ -64,17 +67,15 @@ ConvLayer::ConvLayer(const Op& op, const TensorInfo& in, const TensorInfo& out, 
 
 double ConvLayer::density() const { return double(nnz_) / double(std::max<uint64_t>(1, op_.weights.rows * op_.weights.columns)); }
 
-uint32_t ConvLayer::longest_row() const {
-  if (!op_.weights.sparse) return uint32_t(op_.weights.columns);
-  return *std::max_element(op_.weights.counts, op_.weights.counts + op_.weights.rows);
-}
+// A row of a grouped convolution reads the channels of its group only.
+bool ConvLayer::grouped() const { return uint64_t(widest_row_) * 4 <= op_.weights.columns; }
 
 Entries ConvLayer::entries() const {
   Entries e = entries_of(op_.weights);
   return geometry_.reading == Reading::Gathered ? inside(e, geometry_.offsets) : e;
 }
 
-void ConvLayer::prepare(const Choice& choice, size_t parts) {
+void ConvLayer::prepare(const Choice& choice, size_t parts, size_t multiple) {
   choice_ = choice;
   sparse_.clear();
   dense_.clear();
@@ -92,7 +93,7 @@ void ConvLayer::prepare(const Choice& choice, size_t parts) {
     }
     return;
   }
-  tiles_ = geometry_.reading == Reading::Gathered ? std::vector<Place>{{0, 0, 1, 0}} : tiles_of(to_, geometry_.source, choice.vectors);
+  tiles_ = geometry_.reading == Reading::Gathered ? std::vector<Place>{{0, 0, 1, 0}} : tiles_of(to_, geometry_.source, choice.vectors, multiple);
   for (size_t i = 0; i < parts_; ++i) {
     if (choice.dense)
       dense_.push_back(make_dense(e, geometry_.offsets, choice, kernels_.dense_height, cuts_[i], cuts_[i + 1]));

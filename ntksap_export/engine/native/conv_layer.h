@@ -30,14 +30,15 @@ class ConvLayer {
   double density() const;
   uint64_t nonzeros() const { return nnz_; }
   bool vector_shaped() const { return to_.lanes == 1 && geometry_.reading == Reading::Gathered; }
-  uint32_t longest_row() const;
+  bool grouped() const;
   const Layout& output() const { return to_; }
   const Choice& choice() const { return choice_; }
   size_t parts() const { return parts_; }
+  const std::vector<Place>& tiles() const { return tiles_; }
   const Op& op() const { return op_; }
 
-  // Packs the weights; rows are dealt out in `parts`. What was packed before goes.
-  void prepare(const Choice& choice, size_t parts);
+  // Packs the weights; rows are dealt out in `parts`, tiles of a flat plane in a multiple of `multiple`. What was packed before goes.
+  void prepare(const Choice& choice, size_t parts, size_t multiple);
 
   // Tasks of the chosen form; each may run on any thread with a scratch of its own.
   size_t tasks() const;
@@ -60,6 +61,7 @@ class ConvLayer {
   const ConvKernels& kernels_;
   ConvGeometry geometry_;
   uint64_t nnz_ = 0;
+  uint32_t widest_row_ = 0;
   std::vector<uint16_t> masks_;
   std::vector<float> bias_;
   Choice choice_;

@@ -61,11 +61,14 @@ Layout split_layout(const Layout& to, int channels, const Reach& rows, const Rea
   return layout;
 }
 
-size_t phase_number(Split& split, uint32_t ry, uint32_t rx) {
-  const auto found = std::find(split.phases.begin(), split.phases.end(), std::make_pair(ry, rx));
-  if (found != split.phases.end()) return size_t(found - split.phases.begin());
-  split.phases.emplace_back(ry, rx);
-  return split.phases.size() - 1;
+size_t phase_number(const Split& split, uint32_t ry, uint32_t rx) {
+  for (size_t i = 0; i < split.phases.size(); ++i)
+    if (split.phases[i].ry == ry && split.phases[i].rx == rx) return i;
+  return split.phases.size();
+}
+
+void add_phase(Split& split, uint32_t ry, uint32_t rx) {
+  if (phase_number(split, ry, rx) == split.phases.size()) split.phases.push_back({ry, rx});
 }
 
 // Calls with(column, c, dy, dx) for each column; dy, dx from the output's position times the stride, in the input.
@@ -96,8 +99,9 @@ void copy(ConvGeometry& g, const Op& op, const TensorInfo& in, const TensorInfo&
   g.split.sh = op.window.sh;
   g.split.sw = op.window.sw;
   for_columns(op, 1, [&](size_t, uint32_t, int64_t dy, int64_t dx) {
-    phase_number(g.split, uint32_t(modulo(dy, g.split.sh)), uint32_t(modulo(dx, g.split.sw)));
+    add_phase(g.split, uint32_t(modulo(dy, g.split.sh)), uint32_t(modulo(dx, g.split.sw)));
   });
+  std::sort(g.split.phases.begin(), g.split.phases.end(), [](Phase a, Phase b) { return a.ry != b.ry ? a.ry < b.ry : a.rx < b.rx; });
   const int64_t phases = int64_t(g.split.phases.size());
   g.source = split_layout(to, int(in.channels * phases), rows_of(op, in, out), columns_of(op, in, out));
   for_columns(op, in.channels, [&](size_t k, uint32_t c, int64_t dy, int64_t dx) {
@@ -152,11 +156,12 @@ ConvGeometry conv_geometry(const Op& op, const TensorInfo& in, const TensorInfo&
   return g;
 }
 
-std::vector<Place> tiles_of(const Layout& output, const Layout& source, int vectors) {
+std::vector<Place> tiles_of(const Layout& output, const Layout& source, int vectors, size_t multiple) {
   std::vector<Place> tiles;
   const bool flat = output.lanes == 1;
   const int64_t rows = flat ? 1 : output.height, width = flat ? up(output.positions(), kVector) / kVector : output.width;
-  const int64_t parts = (width + vectors - 1) / vectors;
+  const int64_t least = (width + vectors - 1) / vectors, even = flat ? up(least, int64_t(multiple)) : least;
+  const int64_t parts = even <= width ? even : least;
   for (int64_t y = 0; y < rows; ++y) {
     for (int64_t i = 0; i < parts; ++i) {
       const int64_t begin = width * i / parts, end = width * (i + 1) / parts;

@@ -26,7 +26,7 @@ class Gaps {
 // y * sh + ry and columns x * sw + rx, in the pitch of the output. Phases are channels: c * phases + number.
 struct Split {
   uint32_t sh = 1, sw = 1;
-  std::vector<std::pair<uint32_t, uint32_t>> phases;  // (ry, rx)
+  std::vector<Phase> phases;
 };
 
 enum class Reading {
@@ -53,8 +53,8 @@ struct Place {
   int first_vector;  // lanes 1: number of its first vector, for the masks
 };
 
-// Tiles that cover a plane, at most `vectors` wide and as even as can be.
-std::vector<Place> tiles_of(const Layout& output, const Layout& source, int vectors);
+// Tiles that cover a plane, at most `vectors` wide and as even as can be; of a flat plane a multiple of `multiple`.
+std::vector<Place> tiles_of(const Layout& output, const Layout& source, int vectors, size_t multiple);
 
 // Lanes 1: for each vector of a plane the bits of the positions that are not gaps. Lanes 16: none.
 std::vector<uint16_t> masks_of(const Layout&);

@@ -5,12 +5,39 @@
 #include <cstdlib>
 #include <new>
 #include <utility>
+#include <vector>
 
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
 
 namespace ntksap {
+
+constexpr size_t kLargePage = size_t(2) << 20;
+
+// For vectors of weights: from a megabyte on in large pages, so that a stream through them seldom misses the TLB.
+template <class T>
+struct LargePages {
+  typedef T value_type;
+  LargePages() = default;
+  template <class U>
+  LargePages(const LargePages<U>&) {}
+  T* allocate(size_t n) {
+    const size_t bytes = (n * sizeof(T) + 63) / 64 * 64, alignment = bytes < kLargePage / 2 ? 64 : kLargePage;
+    void* block = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+    if (!block) throw std::bad_alloc();
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    if (alignment == kLargePage) madvise(block, bytes, MADV_HUGEPAGE);  // may be refused
+#endif
+    return static_cast<T*>(block);
+  }
+  void deallocate(T* block, size_t) { std::free(block); }
+  bool operator==(const LargePages&) const { return true; }
+  bool operator!=(const LargePages&) const { return false; }
+};
+
+template <class T>
+using Large = std::vector<T, LargePages<T>>;
 
 class Floats {
  public:
@@ -30,8 +57,8 @@ class Floats {
   // At least `count` floats, all zero if they are new; pages are touched when they are written.
   void reserve(int64_t count) {
     if (count <= count_) return;
-    const size_t bytes = (size_t(count) * sizeof(float) + kPage - 1) / kPage * kPage;
-    void* fresh = std::calloc(1, bytes + 2 * kPage);
+    const size_t bytes = (size_t(count) * sizeof(float) + kLargePage - 1) / kLargePage * kLargePage;
+    void* fresh = std::calloc(1, bytes + 2 * kLargePage);
     if (!fresh) throw std::bad_alloc();
     std::free(base_of(data_));
     data_ = place(fresh, bytes);
@@ -43,13 +70,11 @@ class Floats {
   int64_t count() const { return count_; }
 
  private:
-  static constexpr size_t kPage = size_t(2) << 20;
-
   // calloc's zeros cost nothing where they come from the system; the block's own address stands before the floats.
   static float* place(void* block, size_t bytes) {
-    const uintptr_t begin = (reinterpret_cast<uintptr_t>(block) + sizeof(void*) + kPage - 1) / kPage * kPage;
+    const uintptr_t begin = (reinterpret_cast<uintptr_t>(block) + sizeof(void*) + kLargePage - 1) / kLargePage * kLargePage;
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-    if (bytes >= 2 * kPage) madvise(reinterpret_cast<void*>(begin), bytes, MADV_HUGEPAGE);  // fewer misses of the TLB; may be refused
+    if (bytes >= 2 * kLargePage) madvise(reinterpret_cast<void*>(begin), bytes, MADV_HUGEPAGE);  // fewer misses of the TLB; may be refused
 #else
     (void)bytes;
 #endif

@@ -9,16 +9,39 @@ namespace {
 
 constexpr size_t kNowhere = size_t(-1);
 
-struct Lanes {
-  std::atomic<size_t> next{0};
-  size_t count;
+// Tasks in even shares, one for each lane: neighbours in a plane stay with one thread, and so in one core's cache from layer to
+// layer. A lane that is done takes from the others' shares.
+struct Shares {
+  struct alignas(64) Share {
+    std::atomic<size_t> next{0};
+    size_t end = 0;
+    std::atomic<bool> taken{false};
+  };
+  Share* shares;
+  size_t lanes;
   void (*task)(void*, size_t, size_t);
   void* user;
 };
 
-void work(void* shared, size_t lane) {
-  Lanes& lanes = *static_cast<Lanes*>(shared);
-  for (size_t i = lanes.next++; i < lanes.count; i = lanes.next++) lanes.task(lanes.user, i, lane);
+thread_local size_t usual_lane = 0;  // of this thread, so that it comes back to its share
+
+// The share that this thread had last time, or the next one that nobody works on.
+size_t take_share(Shares& all) {
+  for (size_t i = 0; i < all.lanes; ++i) {
+    const size_t lane = (usual_lane + i) % all.lanes;
+    if (!all.shares[lane].taken.exchange(true)) return usual_lane = lane;
+  }
+  return all.lanes;
+}
+
+void work(void* shared, size_t) {
+  Shares& all = *static_cast<Shares*>(shared);
+  const size_t mine = take_share(all);
+  if (mine == all.lanes) return;
+  for (size_t i = 0; i < all.lanes; ++i) {
+    Shares::Share& share = all.shares[(mine + i) % all.lanes];
+    for (size_t t = share.next++; t < share.end; t = share.next++) all.task(all.user, t, mine);
+  }
 }
 
 // A function object on every task; tasks throw nothing.
@@ -46,11 +69,14 @@ void run_tasks(Parallel& parallel, size_t count, void (*task)(void*, size_t, siz
     for (size_t i = 0; i < count; ++i) task(user, i, 0);
     return;
   }
-  Lanes lanes;
-  lanes.count = count;
-  lanes.task = task;
-  lanes.user = user;
-  parallel.run(std::min(parallel.lanes, count), work, &lanes);
+  const size_t lanes = std::min(parallel.lanes, count);
+  std::vector<Shares::Share> shares(lanes);
+  for (size_t i = 0; i < lanes; ++i) {
+    shares[i].next = count * i / lanes;
+    shares[i].end = count * (i + 1) / lanes;
+  }
+  Shares all{shares.data(), lanes, task, user};
+  parallel.run(lanes, work, &all);
 }
 
 Mode::Mode(const Plan& plan, const Kernels& kernels, int lanes) : plan_(plan), kernels_(kernels), lanes_(lanes) {
@@ -64,9 +90,8 @@ Mode::Mode(const Plan& plan, const Kernels& kernels, int lanes) : plan_(plan), k
     for (const uint32_t id : plan.ops[i].inputs) read_[id] = i + 1;
   }
   for (const uint32_t id : plan.outputs) read_[id] = ops + 1;
-  for (size_t id = 0; id < plan.tensors.size(); ++id) buffers_.add(layouts_[id], written_[id], std::max(read_[id], written_[id]));
+  place_tensors();
   layers_.resize(ops);
-  trials_.resize(ops);
   prepared_.assign(ops, 0);
   copies_.assign(ops, kNowhere);
   seconds_.assign(ops, 0);
@@ -78,6 +103,38 @@ Mode::Mode(const Plan& plan, const Kernels& kernels, int lanes) : plan_(plan), k
     if (layers_[i]->geometry().reading == Reading::Copied) copies_[i] = buffers_.add(layers_[i]->geometry().source, i + 1, i + 1);
   }
   buffers_.place();
+}
+
+// Whether an operator may write over this input: it ends here, has the output's layout, and is read only where it is written.
+bool Mode::in_place(size_t op, uint32_t input) const {
+  const Op& o = plan_.ops[op];
+  const TensorInfo &in = plan_.tensors[input], &out = plan_.tensors[o.output];
+  const bool alike = in.channels == out.channels && in.height == out.height && in.width == out.width;
+  return alike && read_[input] == op + 1 && std::count(o.inputs.begin(), o.inputs.end(), input) == 1;
+}
+
+// A buffer for each tensor; what is added to a convolution, and what an activation works on, gives its buffer on.
+void Mode::place_tensors() {
+  const size_t none = plan_.tensors.size();
+  std::vector<size_t> heir(none, none);
+  for (size_t i = 0; i < plan_.ops.size(); ++i) {
+    const Op& o = plan_.ops[i];
+    const bool adds = o.kind == Kind::Conv && o.inputs.size() > 1;
+    if (!adds && o.kind != Kind::Add && o.kind != Kind::Act) continue;
+    const uint32_t input = adds ? o.inputs[1] : o.inputs[0];
+    if (in_place(i, input)) heir[input] = o.output;
+  }
+  std::vector<bool> inherits(none, false);
+  for (size_t id = 0; id < none; ++id)
+    if (heir[id] != none) inherits[heir[id]] = true;
+  buffer_of_.assign(none, 0);
+  for (size_t id = 0; id < none; ++id) {
+    if (inherits[id]) continue;
+    size_t last = id;
+    while (heir[last] != none) last = heir[last];
+    const size_t buffer = buffers_.add(layouts_[id], written_[id], std::max(read_[last], written_[last]));
+    for (size_t t = id; t != none; t = heir[t]) buffer_of_[t] = buffer;
+  }
 }
 
 void Mode::need_contexts(size_t count) {
@@ -100,9 +157,8 @@ void Mode::prepare(size_t begin, size_t end, size_t threads) {
 void Mode::prepare_layer(size_t op, size_t threads) {
   ConvLayer& layer = *layers_[op];
   if (contexts_[0]->scratch.empty()) contexts_[0]->scratch.resize(1);
-  if (trials_[op].empty()) trials_[op] = measure_candidates(layer, *kernels_.conv, conv_buffers(op, *contexts_[0]), contexts_[0]->scratch[0]);
-  const Decision decision = decide(trials_[op], layer, threads);
-  layer.prepare(decision.choice, decision.parts);
+  const Deal deal = best_deal(layer, *kernels_.conv, conv_buffers(op, *contexts_[0]), contexts_[0]->scratch[0], threads);
+  layer.prepare(deal.choice, deal.parts, deal.multiple);
   prepared_[op] = threads;
 }
 
@@ -165,12 +221,10 @@ void Mode::run_split(size_t op, Context& context, Parallel& parallel) {
   const float* src = at(context, in);
   float* dst = context.arena.data() + buffers_.offset(copies_[op]);
   const Chunks chunks(plan_.tensors[in].channels, parallel.lanes);
-  const size_t phases = g.split.phases.size();
+  const Phases phases{g.split.sh, g.split.sw, uint32_t(g.split.phases.size()), g.split.phases.data()};
   for_tasks(parallel, chunks.count, [&](size_t i, size_t) {
     for (size_t c = chunks.begin(i); c < chunks.end(i); ++c)
-      for (size_t p = 0; p < phases; ++p)
-        kernels_.conv->split(src + int64_t(c) * layouts_[in].stride, layouts_[in], dst + int64_t(c * phases + p) * g.source.stride, g.source,
-                             g.split.sh, g.split.sw, g.split.phases[p].first, g.split.phases[p].second);
+      kernels_.conv->split(src + int64_t(c) * layouts_[in].stride, layouts_[in], dst + int64_t(c * phases.count) * g.source.stride, g.source, phases);
   });
 }
 

@@ -52,7 +52,9 @@ class Mode {
   void run_conv(size_t op, Context&, Parallel&);
   void run_split(size_t op, Context&, Parallel&);
   void run_aux(const Op&, Context&, size_t c0, size_t c1);
-  float* at(Context& context, uint32_t tensor) { return context.arena.data() + buffers_.offset(tensor); }
+  float* at(Context& context, uint32_t tensor) { return context.arena.data() + buffers_.offset(buffer_of_[tensor]); }
+  bool in_place(size_t op, uint32_t input) const;
+  void place_tensors();
   ConvBuffers conv_buffers(size_t op, Context&);
 
   const Plan& plan_;
@@ -61,11 +63,11 @@ class Mode {
   std::vector<Layout> layouts_;                     // by tensor
   std::vector<size_t> written_, read_;              // by tensor: number of the operator, counted from 1; 0: an input
   std::vector<std::unique_ptr<ConvLayer>> layers_;  // by operator; null unless a convolution
-  std::vector<std::vector<Trial>> trials_;          // by operator
   std::vector<size_t> prepared_;                    // by operator: for how many threads
   std::vector<size_t> copies_;                      // by operator: number of the buffer of its input's copy
   std::vector<double> seconds_;                     // by operator: of its last run
-  BufferPlan buffers_;                              // tensors first, then copies
+  std::vector<size_t> buffer_of_;                   // by tensor: number of its buffer
+  BufferPlan buffers_;
   std::vector<std::unique_ptr<Context>> contexts_;
 };
 

@@ -10,6 +10,7 @@ namespace ntksap {
 namespace {
 
 constexpr double kEnough = 1e-3;    // seconds of a measurement: what is longer is extrapolated
+constexpr double kIdle = 1.3, kEven = 1.05;  // unevenness that is not worth measuring, and that needs no other deal
 constexpr double kWorthDense = 0.3;  // density from which the dense kernel is tried
 constexpr int64_t kFirstLevel = 512;  // lines of 64 bytes that a block of columns may hold: 32 KiB
 
@@ -32,7 +33,7 @@ uint32_t block_for(int vectors, int64_t share) { return uint32_t(std::max<int64_
 void add_sparse(std::vector<Choice>& list, const ConvLayer& layer, const ConvKernels& kernels) {
   const int most = kernels.sparse_vectors;
   const uint32_t all = uint32_t(layer.op().weights.columns);
-  if (uint64_t(layer.longest_row()) * 8 < all) {  // a grouped convolution: a row reads few of the columns
+  if (layer.grouped()) {  // a row reads few of the columns: blocks would be empty
     for (const int v : {8, 6, 4, 2, 1})
       if (v <= most) add(list, {false, v, false, all}, layer);
     return;
@@ -43,7 +44,8 @@ void add_sparse(std::vector<Choice>& list, const ConvLayer& layer, const ConvKer
         if (v <= most) add(list, {false, v, packed, block_for(v, 1)}, layer);
     return;
   }
-  for (const int v : {5, 4, 6}) add(list, {false, v, true, v == 4 ? 128u : 128u}, layer);
+  for (const int v : {4, 5, 6}) add(list, {false, v, true, 128}, layer);
+  add(list, {false, 2, true, 256}, layer);
   for (const int v : {8, 7, 6}) add(list, {false, v, false, block_for(v, 2)}, layer);
   for (const int v : {8, 7}) add(list, {false, v, false, 64}, layer);
   for (const int v : {3, 4, 5}) add(list, {false, v, true, 256}, layer);
@@ -72,34 +74,34 @@ double measure(const ConvLayer& layer, const ConvBuffers& buffers, Scratch& scra
   return since(begin) * double(all) / double(std::max<int64_t>(done, 1));
 }
 
-std::string key_of(const ConvLayer& layer, const ConvKernels& kernels) {
+std::string key_of(const ConvLayer& layer, const ConvKernels& kernels, size_t lanes) {
   const Weights& w = layer.op().weights;
   const Layout &to = layer.output(), &from = layer.geometry().source;
   std::string key = std::to_string(kernels.floats);
   const uint64_t density = uint64_t(layer.density() * 200 + 0.5);
-  for (const uint64_t part : {uint64_t(to.lanes), w.rows, w.columns, density, uint64_t(to.height), uint64_t(to.width), uint64_t(to.pitch),
-                              uint64_t(from.stride), uint64_t(layer.longest_row()) * 8 < w.columns ? uint64_t(1) : uint64_t(0)})
+  for (const uint64_t part : {uint64_t(lanes), uint64_t(to.lanes), w.rows, w.columns, density, uint64_t(to.height), uint64_t(to.width), uint64_t(to.pitch),
+                              uint64_t(from.stride), uint64_t(layer.grouped())})
     key += "," + std::to_string(part);
   return key;
 }
 
 std::mutex known_mutex;
-std::map<std::string, std::vector<Trial>>& known() {
-  static std::map<std::string, std::vector<Trial>> trials;
-  return trials;
+std::map<std::string, Deal>& known() {
+  static std::map<std::string, Deal> deals;
+  return deals;
 }
 
-bool recall(const std::string& key, std::vector<Trial>& trials) {
+bool recall(const std::string& key, Deal& deal) {
   const std::lock_guard<std::mutex> lock(known_mutex);
   const auto found = known().find(key);
   if (found == known().end()) return false;
-  trials = found->second;
+  deal = found->second;
   return true;
 }
 
-void remember(const std::string& key, const std::vector<Trial>& trials) {
+void remember(const std::string& key, const Deal& deal) {
   const std::lock_guard<std::mutex> lock(known_mutex);
-  known()[key] = trials;
+  known()[key] = deal;
 }
 
 // How long the slowest lane works when tasks are taken one after the other, as a share of an even split (>= 1).
@@ -114,7 +116,24 @@ double unevenness(const std::vector<Place>& tiles, size_t parts, size_t lanes) {
   return double(*std::max_element(load.begin(), load.end())) * double(lanes) / double(std::max<int64_t>(all, 1));
 }
 
-constexpr double kRowParts = 1.05;  // rows dealt out: every lane packs each tile for itself
+// The ways to deal a choice out that leave no lane idle for long; the tiles are as wide as they come out.
+std::vector<Deal> deals_of(const ConvLayer& layer, const Choice& choice, size_t lanes) {
+  std::vector<Deal> deals;
+  for (const size_t multiple : {size_t(1), lanes}) {
+    const std::vector<Place> tiles = tiles_of(layer.output(), layer.geometry().source, choice.vectors, multiple);
+    int widest = 1;
+    for (const Place& tile : tiles) widest = std::max(widest, tile.vectors);
+    if (!deals.empty() && widest == deals.back().choice.vectors) continue;
+    for (const size_t parts : {size_t(1), lanes}) {
+      if (!deals.empty() && (parts == 1) == (lanes == 1) && unevenness(tiles, parts, lanes) > kIdle) continue;
+      Choice actual = choice;
+      actual.vectors = widest;
+      deals.push_back({actual, parts, multiple});
+      if (lanes == 1 || unevenness(tiles, parts, lanes) < kEven) break;
+    }
+  }
+  return deals;
+}
 
 }  // namespace
 
@@ -123,42 +142,30 @@ std::vector<Choice> candidates_of(const ConvLayer& layer, const ConvKernels& ker
   const uint32_t all = uint32_t(layer.op().weights.columns);
   if (layer.vector_shaped()) return {{layer.density() > 0.5, 1, false, all}};
   if (layer.geometry().reading == Reading::Gathered) return {{false, 1, false, all}};
-  if (layer.density() < 0.9 || uint64_t(layer.longest_row()) * 8 < all) add_sparse(list, layer, kernels);
+  if (layer.density() < 0.9) add_sparse(list, layer, kernels);
   if (layer.density() >= kWorthDense) add_dense(list, layer, kernels);
   return list;
 }
 
-std::vector<Trial> measure_candidates(ConvLayer& layer, const ConvKernels& kernels, const ConvBuffers& buffers, Scratch& scratch) {
+Deal best_deal(ConvLayer& layer, const ConvKernels& kernels, const ConvBuffers& buffers, Scratch& scratch, size_t lanes) {
   const std::vector<Choice> candidates = candidates_of(layer, kernels);
-  if (candidates.size() == 1) return {{candidates[0], 0}};
-  std::vector<Trial> trials;
-  const std::string key = key_of(layer, kernels);
-  if (recall(key, trials)) return trials;
-  double best = 1e30;
+  if (candidates.size() == 1) return {candidates[0], lanes, 1};
+  const std::string key = key_of(layer, kernels, lanes);
+  Deal best;
+  if (recall(key, best)) return best;
+  double shortest = 1e30;
   for (const Choice& choice : candidates) {
-    layer.prepare(choice, 1);
-    layer.reserve(scratch);
-    double seconds = measure(layer, buffers, scratch);
-    for (int again = 0; again < 2 && seconds < 1.5 * best; ++again) seconds = std::min(seconds, measure(layer, buffers, scratch));
-    best = std::min(best, seconds);
-    trials.push_back({choice, seconds});
+    for (const Deal& deal : deals_of(layer, choice, lanes)) {
+      layer.prepare(deal.choice, deal.parts, deal.multiple);
+      layer.reserve(scratch);
+      const double idle = unevenness(layer.tiles(), layer.parts(), lanes);
+      double seconds = measure(layer, buffers, scratch) * idle;
+      for (int again = 0; again < 2 && seconds < 1.3 * shortest; ++again) seconds = std::min(seconds, measure(layer, buffers, scratch) * idle);
+      if (seconds < shortest) best = deal;
+      shortest = std::min(shortest, seconds);
+    }
   }
-  remember(key, trials);
-  return trials;
-}
-
-Decision decide(const std::vector<Trial>& trials, const ConvLayer& layer, size_t lanes) {
-  Decision best{trials[0].choice, 1, 1e30};
-  if (layer.vector_shaped()) return {trials[0].choice, lanes, 0};
-  for (const Trial& trial : trials) {
-    const bool single = layer.geometry().reading == Reading::Gathered;
-    const std::vector<Place> tiles =
-        single ? std::vector<Place>{{0, 0, 1, 0}} : tiles_of(layer.output(), layer.geometry().source, trial.choice.vectors);
-    const double whole = trial.seconds * unevenness(tiles, 1, lanes);
-    const double rows = trial.seconds * unevenness(tiles, lanes, lanes) * kRowParts;
-    if (whole < best.seconds) best = {trial.choice, 1, whole};
-    if (lanes > 1 && (rows < best.seconds || (single && trial.seconds == 0))) best = {trial.choice, lanes, rows};
-  }
+  remember(key, best);
   return best;
 }
 

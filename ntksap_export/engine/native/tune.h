@@ -8,25 +8,17 @@
 
 namespace ntksap {
 
-struct Trial {
+// How a layer is packed and dealt out: rows in so many parts, tiles of a flat plane in a multiple of so many.
+struct Deal {
   Choice choice;
-  double seconds;  // of all tasks, one after the other
+  size_t parts = 1, multiple = 1;
 };
 
 // The candidates of a layer, the likeliest first; one: there is nothing to choose.
 std::vector<Choice> candidates_of(const ConvLayer&, const ConvKernels&);
 
-// Measures the candidates of a layer on the given buffers; leaves it prepared for the last one. Trials of a layer of the same
-// shape and density that this process has measured before are taken from memory.
-std::vector<Trial> measure_candidates(ConvLayer&, const ConvKernels&, const ConvBuffers&, Scratch&);
-
-struct Decision {
-  Choice choice;
-  size_t parts;
-  double seconds;  // expected, on all lanes
-};
-
-// The best of the trials for so many lanes: tiles are dealt out whole, or rows too where the tiles do not come out even.
-Decision decide(const std::vector<Trial>&, const ConvLayer&, size_t lanes);
+// The deal that takes `lanes` threads the shortest, measured on one of them on the given buffers; leaves the layer prepared for
+// some deal. What this process has measured before, for a layer of the same shape and density, is taken from memory.
+Deal best_deal(ConvLayer&, const ConvKernels&, const ConvBuffers&, Scratch&, size_t lanes);
 
 }  // namespace ntksap
