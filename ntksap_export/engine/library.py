@@ -18,6 +18,8 @@ import numpy.typing as npt
 
 from ntksap_export.errors import CheckpointError, UnavailableError
 
+ENGINE_DOMAIN: Final = "ntksap_export"
+"""The domain of the engine's operators: a graph that lists it needs the library."""
 ABI: Final = 1
 _HOME: Final = Path(__file__).parent
 _LIBRARY: Final = "libntksap_engine.dylib" if sys.platform == "darwin" else "libntksap_engine.so"

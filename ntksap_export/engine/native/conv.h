@@ -37,6 +37,8 @@ struct PairGroup {
   uint32_t pairs, length;
 };
 
+constexpr int kRowsBehind = 16;  // rows of -1 that stand behind a form's rows: kernels look ahead
+
 struct SparseBlock {
   uint32_t column_begin, column_end;
   std::vector<PairGroup> groups;

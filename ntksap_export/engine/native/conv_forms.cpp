@@ -115,6 +115,7 @@ SparseForm make_sparse(const Entries& e, const std::vector<int32_t>& offsets, co
       add_pair(form, block, e, offsets, segments[i], segments[std::min(i + 1, segments.size() - 1)]);
     if (every_row || !segments.empty()) form.blocks.push_back(std::move(block));
   }
+  form.rows.insert(form.rows.end(), kRowsBehind, -1);
   return form;
 }
 

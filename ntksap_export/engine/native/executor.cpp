@@ -13,7 +13,7 @@ namespace {
 
 constexpr int64_t kGroup = kVector;        // images that go together
 constexpr int64_t kSmallestGroup = 8;      // fewer go one by one
-constexpr uint64_t kWidePlane = 28 * 28;   // larger planes go one by one: sixteen of them do not fit the caches
+constexpr uint64_t kWidePlane = 8 * 8;  // larger planes go one by one: sixteen of them together do not fit the caches
 
 // The first operator from which on no plane is wide: what stands before runs image by image.
 size_t cut_of(const Plan& plan) {
