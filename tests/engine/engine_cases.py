@@ -94,7 +94,7 @@ def run_converted(converted: Converted, x: Array) -> list[Array]:
 def difference(got: Sequence[Array], wanted: Sequence[Array]) -> float:
     """The largest, relative to the scale of what was wanted."""
     assert [value.shape for value in wanted] == [value.shape for value in got]
-    scales = (max(float(np.abs(value).max()), 1e-3) for value in wanted)
+    scales = (max(float(np.abs(value).max()), 1e-6) for value in wanted)
     return max(float(np.abs(a - b).max()) / scale for a, b, scale in zip(got, wanted, scales, strict=True))
 
 
