@@ -139,6 +139,7 @@ FLAGS: dict[str, Flag] = {
     "max_drop": Flag(float, "Points of top-1 accuracy that int8 or fp16 may lose. Default: 1", panel="Export"),
     "calibration": Flag(str, "percentile, entropy or minmax. Default: percentile", panel="Export"),
     "calibration_images": Flag(int, "Training images to calibrate on, at least 32. Default: 128", panel="Export"),
+    "engine": Flag(bool, "Also write model.sparse.onnx, for the sparse CPU engine. Default: no", panel="Export"),
     "passes": Flag(
         str, "Graph passes: a,b in place of the usual list, -c out of it, or none. Default: `ntksap list passes`", str,
         "Export",
@@ -189,7 +190,7 @@ TRAIN = (
 EXPORT = (
     "opset", "atol", "rtol", "passes",
     "fp16", "fp16_io", "int8", "int8_keep", "int8_range", "max_drop", "calibration", "calibration_images",
-    "dynamic_size", "external_data", "normalize", "input", "sparse_initializers",
+    "dynamic_size", "external_data", "normalize", "input", "sparse_initializers", "engine",
 )  # fmt: skip
 PROFILE = (
     "profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_streams", "profile_precision",

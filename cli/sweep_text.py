@@ -37,7 +37,8 @@ def result_text(tree: dict[str, Any], out: Path) -> str:
         (
             _mark(cell, point, tree["chosen"]),
             cell["dir"],
-            *(str(point[key]) for key in ("precision", *_PLACE)),
+            "engine" if point["variant"] == "engine" else point["precision"],
+            *(str(point[key]) for key in _PLACE),
             f"{point['accuracy']:.2%}",
             f"{point['p50_ms']:.3f}",
             f"{point['size_bytes'] / 1e6:.2f}",

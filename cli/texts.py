@@ -88,6 +88,7 @@ def summary_text(result: dict[str, Any]) -> str:
             f"  {name:<9} {judged['after']:.2%} on the validation images, float32 {judged['before']:.2%}{left}"
             f"{'' if judged['passed'] else '; FAILED'}"
         )
+    lines += _engine_lines(result)
     for name, size in result["files"].items():
         lines.append(f"  file      {name:<18} {size / 1e6:8.2f} MB")
     if result.get("latency"):
@@ -173,7 +174,28 @@ def export_text(result: dict[str, Any]) -> str:
     """What an export outside a run directory wrote, and how well it agrees."""
     worst = max(check["max_rel"] for check in result["parity"]["checks"])
     files = [f"  {name:<40} {size / 1e6:.3f} MB" for name, size in result["files"].items()]
-    return "\n".join([result["model"], *files, f"  parity    passed, worst {worst:.2g} of the largest logit, on noise"])
+    return "\n".join(
+        [
+            result["model"],
+            *files,
+            f"  parity    passed, worst {worst:.2g} of the largest logit, on noise",
+            *_engine_lines(result),
+        ]
+    )
+
+
+def _engine_lines(result: dict[str, Any]) -> list[str]:
+    """What the sparse engine runs of a network, and how fast beside model.onnx."""
+    if not (told := result.get("engine")):
+        return []
+    speed = told.get("speed") or {}
+    ratio = (speed.get("ratio") or {}).get("value")
+    regions = told["regions"] or 0
+    words = [
+        f"{told['macs_share'] or 0:.1%} of the multiply-accumulates in {regions} region{'' if regions == 1 else 's'}"
+    ]
+    words += [f"{ratio:.2f} times the time of the graph without it, batch 1"] if ratio is not None else []
+    return [f"  engine    {'; '.join(words)}{'' if told['passed'] else '; FAILED'}"]
 
 
 def plain(value: Any) -> str:

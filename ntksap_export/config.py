@@ -33,7 +33,7 @@ TRAIN_KEYS = (
 EXPORT_KEYS = (
     "opset", "atol", "rtol", "passes",
     "fp16", "fp16_io", "int8", "int8_keep", "int8_range", "max_drop", "calibration", "calibration_images",
-    "dynamic_size", "external_data", "normalize", "input", "sparse_initializers",
+    "dynamic_size", "external_data", "normalize", "input", "sparse_initializers", "engine",
 )  # fmt: skip
 PROFILE_KEYS = (
     "profile_batch", "profile_threads", "profile_backend", "profile_device", "profile_streams", "profile_precision",
@@ -152,6 +152,8 @@ class RunConfig(BaseModel):
     max_drop: float = Field(1.0, ge=0, le=100)
     calibration: Literal["percentile", "entropy", "minmax"] = "percentile"
     calibration_images: int = Field(128, ge=1)
+
+    engine: bool = False
 
     profile_batch: tuple[int, ...] = (1, 8)
     profile_threads: tuple[int, ...] | None = None

@@ -42,6 +42,8 @@ def check_together(config: RunConfig) -> None:
         raise ConfigError("--rescale-init rescales drawn weights, and --weights are not drawn; leave one of them away")
     if config.sparse_initializers and config.external_data == "always":
         raise ConfigError("--sparse-initializers writes one file; leave --external-data always away")
+    if config.engine and config.dynamic_size:
+        raise ConfigError("--engine plans for one size of images; leave --dynamic-size away")
     _check_profile(config)
 
 

@@ -13,7 +13,8 @@ from ntksap_export.cli.options import Json, Quiet
 Target = Annotated[
     str,
     typer.Argument(
-        help="An output directory of ntksap, a checkpoint of ours, or with --weights a model's name as for prune",
+        help="An output directory of ntksap, a checkpoint of ours, with --weights a model's name as for prune, or with "
+        "--engine an .onnx of any maker",
         show_default=False,
     ),
 ]
@@ -39,7 +40,8 @@ def export(
     from ntksap_export.cli.options import given
     from ntksap_export.cli.settings import run_one
     from ntksap_export.errors import ConfigError
-    from ntksap_export.pipeline import export_any
+    from ntksap_export.graph import is_graph
+    from ntksap_export.pipeline import engine_file, export_any
 
     values = given(settings)
     if Path(target).is_dir():
@@ -48,6 +50,12 @@ def export(
         if foreign:
             raise ConfigError(f"--{foreign[0].replace('_', '-')} is for a model outside a run; a run knows its own")
         run_one("export", Path(target), settings, json, quiet)
+        return
+    if is_graph(Path(target)) or (Path(target).is_file() and Path(target).suffix == ".onnx"):
+        if mask is not None:
+            raise ConfigError(f"--mask is for a model outside a run; '{target}' is a graph already")
+        result = engine_file(Path(target), values, out, console.make_progress(quiet))
+        console.print_json(result) if json else print(texts.export_text(result))
         return
     if out is None and (Path(target).is_file() or "weights" in values or ":" in target):
         raise ConfigError("--out FILE.onnx says where the graph goes")

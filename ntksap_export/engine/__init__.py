@@ -13,21 +13,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ntksap_export.engine.conversion import ENGINE_DOMAIN, Converted, Left, convert, plans
+    from ntksap_export.engine.conversion import Converted, Left, convert, plans
+    from ntksap_export.engine.library import ENGINE_DOMAIN, available, describe, library_path, register
     from ntksap_export.engine.plan_bytes import plan_to_bytes
     from ntksap_export.engine.plan_reader import plan_from_bytes
 
 _PUBLIC = {
-    "ENGINE_DOMAIN": "ntksap_export.engine.conversion",
+    "ENGINE_DOMAIN": "ntksap_export.engine.library",
     "Converted": "ntksap_export.engine.conversion",
     "Left": "ntksap_export.engine.conversion",
+    "available": "ntksap_export.engine.library",
     "convert": "ntksap_export.engine.conversion",
+    "describe": "ntksap_export.engine.library",
+    "library_path": "ntksap_export.engine.library",
     "plan_from_bytes": "ntksap_export.engine.plan_reader",
     "plan_to_bytes": "ntksap_export.engine.plan_bytes",
     "plans": "ntksap_export.engine.conversion",
+    "register": "ntksap_export.engine.library",
 }
 
-__all__ = ["ENGINE_DOMAIN", "Converted", "Left", "convert", "plan_from_bytes", "plan_to_bytes", "plans"]
+__all__ = [
+    "ENGINE_DOMAIN",
+    "Converted",
+    "Left",
+    "available",
+    "convert",
+    "describe",
+    "library_path",
+    "plan_from_bytes",
+    "plan_to_bytes",
+    "plans",
+    "register",
+]
 
 
 def __getattr__(name: str) -> Any:

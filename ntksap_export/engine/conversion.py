@@ -16,6 +16,7 @@ from typing import Final
 import onnx
 from onnx import helper
 
+from ntksap_export.engine.library import ENGINE_DOMAIN
 from ntksap_export.engine.lower import Lowered, lower
 from ntksap_export.engine.merge import merged
 from ntksap_export.engine.number import numbered
@@ -29,7 +30,6 @@ from ntksap_export.graph.analysis import Index, captured
 from ntksap_export.graph.files import check_valid
 from ntksap_export.quoting import first_line, printable
 
-ENGINE_DOMAIN: Final = "ntksap_export"
 ENGINE_OPERATOR: Final = "SparseBody"
 ENGINE_VERSION: Final = 1
 _LISTED_BELOW: Final = 4  # IR version; before it, initializers are listed among the inputs, too

@@ -68,6 +68,11 @@ class Graph:
         return tuple(item.values.name for item in self.proto.graph.sparse_initializer)
 
     @property
+    def domains(self) -> frozenset[str]:
+        """Of the operators that it may use; ONNX's own is the empty one."""
+        return frozenset(entry.domain for entry in self.proto.opset_import)
+
+    @property
     def open_axes(self) -> tuple[int, ...]:
         """Axes of the first input, beside the batch, whose size it leaves open."""
         sides = self.proto.graph.input[0].type.tensor_type.shape.dim

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import onnx
 import torch
@@ -21,6 +21,7 @@ from ntksap_export.errors import CheckpointError, ExportError
 from ntksap_export.graph import tensors
 from ntksap_export.graph.model import Graph
 from ntksap_export.quoting import first_line, naming
+from ntksap_export.wire import GRAPH, model_fields
 
 SPARSE_WARNING: Final = (
     "some runtimes refuse sparse_initializer (OpenVINO does); onnxruntime makes it dense as it loads: "
@@ -28,9 +29,6 @@ SPARSE_WARNING: Final = (
 )
 _SPARSE_SINCE: Final = 6  # IR version
 _LARGEST: Final = 2**31 - 2**16  # bytes; protobuf's limit, with room for the nodes
-# ModelProto's fields: number -> wire type (0 a number, 2 bytes)
-_FIELDS: Final = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
-_GRAPH: Final = 7
 
 
 def is_graph(path: Path) -> bool:
@@ -39,7 +37,7 @@ def is_graph(path: Path) -> bool:
         if not path.is_file():
             return False
         with path.open("rb") as file:
-            return _GRAPH in _fields(file, path.stat().st_size)
+            return GRAPH in {number for number, _ in model_fields(file, path.stat().st_size)}
     except (OSError, ValueError):
         return False
 
@@ -253,32 +251,3 @@ def _write(path: Path, target: Path, proto: onnx.ModelProto) -> None:
     except (onnx.checker.ValidationError, ValueError, OSError) as error:
         raise CheckpointError(f"{path}: not a valid ONNX graph: {first_line(error)}") from error
     Graph(proto, ()).save(target, "never")
-
-
-def _fields(file: BinaryIO, size: int) -> set[int]:
-    # Numbers of the outermost fields, skipping what is in them; ValueError where they are not a model's.
-    found = set()
-    while file.tell() < size:
-        key = _varint(file)
-        number, wire = key >> 3, key & 7
-        if _FIELDS.get(number) != wire:
-            raise ValueError("not a field of a model")
-        value = _varint(file)
-        if wire == 2:
-            if value > size - file.tell():
-                raise ValueError("a field goes beyond the end")
-            file.seek(value, 1)
-        found.add(number)
-    return found
-
-
-def _varint(file: BinaryIO) -> int:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = file.read(1)
-        if not byte:
-            break
-        value |= (byte[0] & 127) << shift
-        if byte[0] < 128:
-            return value
-    raise ValueError("not a number")

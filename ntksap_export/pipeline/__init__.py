@@ -3,6 +3,7 @@
 from ntksap_export.pipeline.cells import latency_row, write_cells
 from ntksap_export.pipeline.compare import compare_methods, write_comparison
 from ntksap_export.pipeline.compare_profiles import compare_profiles
+from ntksap_export.pipeline.engine_file import engine_file
 from ntksap_export.pipeline.export_any import export_any
 from ntksap_export.pipeline.inspection import compare_paths, inspect_path
 from ntksap_export.pipeline.plan import plan
@@ -25,6 +26,7 @@ __all__ = [
     "compare_methods",
     "compare_paths",
     "compare_profiles",
+    "engine_file",
     "export_any",
     "inspect_path",
     "latency_row",

@@ -19,14 +19,17 @@ from ntksap_export.checkpoint.formats import format_of
 from ntksap_export.checkpoint.formats.files import is_mask_file
 from ntksap_export.config import RunConfig, make_config
 from ntksap_export.errors import CheckpointError, ConfigError, ExportError, RunDirectoryError
-from ntksap_export.graph import Graph, Preprocessing, files_of, move_graph, remove_graph
+from ntksap_export.graph import Preprocessing, files_of, move_graph, remove_graph
 from ntksap_export.masks import Mask
+from ntksap_export.pipeline.engine import Places, against_model, check_engine, engine_summary, write_body
 from ntksap_export.pipeline.exporting import Made, graph_of, pass_lines, passes_json, write_graph
 from ntksap_export.pipeline.graph_input import as_taken, behind_input, check_normalizes, normalizes
+from ntksap_export.pipeline.precisions import RejectedError
 from ntksap_export.pipeline.run_dir import read_json_file
 from ntksap_export.progress import Progress
 from ntksap_export.pruning import ChannelPlan
-from ntksap_export.runtime.parity import BATCHES, Limits, Parity
+from ntksap_export.runtime.parity import BATCHES, Limits
+from ntksap_export.runtime.session import Images
 from ntksap_export.runtime.verify import verify
 
 _FROM_CHECKPOINT = ("num_classes", "image_size", "stem", "mean", "std", "pattern")
@@ -50,7 +53,8 @@ def export_any(
         target: a checkpoint of ours, whose provenance names the model, or the name of a model.
         settings: keys of `RunConfig` that were given: `weights` of a named model, its `num_classes` (found in the
             weights), `image_size`, `stem`, `mean` and `std`, and those of the export.
-        out: the graph; beside it `NAME.parity.json`. Only a graph that agrees is written there.
+        out: the graph; beside it `NAME.parity.json`, and with `engine` NAME.sparse.onnx. Only a graph that agrees is
+            written there.
         mask: a mask file, or a checkpoint with masks, for a named model.
         progress: where the log goes.
 
@@ -60,10 +64,13 @@ def export_any(
     Raises:
         ConfigError: settings that do not go together, or no such model.
         CheckpointError: weights or a mask that do not fit.
+        UnavailableError: the engine is asked for and was not built.
         ExportError: the model cannot be exported, or the graph disagrees; it is then left as `NAME.rejected.onnx`
             with `NAME.rejected.parity.json`.
+        RejectedError: `out` is in its place, and the engine's graph cannot be made or disagrees.
     """
-    _check_out(out)
+    check_out(out)
+    check_engine(bool(settings.get("engine")))
     path = Path(target)
     if path.is_file():
         if mask is not None or "weights" in settings:
@@ -78,6 +85,7 @@ def export_any(
     config = subject.config
     told = _preprocessing(config)
     graph, said, log = subject_graph(subject)
+    reference, images = _judges(subject, told)
     rejected = out.with_name(f"{out.stem}.rejected.onnx")
     told_badly = out.with_name(f"{rejected.stem}.parity.json")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +94,7 @@ def export_any(
         for line in (*said, *pass_lines(log), *write_graph(config, graph, staged)):
             progress.say(f"  {line}")
         try:
-            parity = _compared(subject, graph, staged, told)
+            parity = verify(reference, graph, images, Limits(config.atol, config.rtol), file=staged)
         except ExportError:  # onnxruntime does not even load it
             write_graph(config, graph, rejected)
             raise
@@ -96,17 +104,23 @@ def export_any(
             write_json(told_badly, stored)
             raise ExportError(f"{parity.complaint()}; see {rejected}")
         move_graph(staged, out)
+        places, judge = Places.beside(out, Path(beside)), against_model(reference, images)
+        body = write_body(config, graph, images.shape, judge, places, progress)
+    stored |= {"engine": body.entry} if body.entry else {}
     remove_graph(rejected)
     told_badly.unlink(missing_ok=True)
     write_json(out.with_name(f"{out.stem}.parity.json"), stored)
+    if body.problem is not None:
+        raise RejectedError(body.problem)
     return {
         "model": config.model,
-        "files": {file.name: file.stat().st_size for file in files_of(out)},
+        "files": {file.name: file.stat().st_size for file in (*files_of(out), *body.files)},
         "parity": parity.to_json(),
+        **({"engine": engine_summary(body.entry)} if body.entry else {}),
     }
 
 
-def _check_out(out: Path) -> None:
+def check_out(out: Path) -> None:
     if out.suffix != ".onnx" or out.is_dir():
         raise ConfigError(f"--out must be a file that ends in .onnx; got '{out}'")
     there = next(folder for folder in (out.parent.absolute(), *out.parent.absolute().parents) if folder.exists())
@@ -209,9 +223,10 @@ def _noise(config: RunConfig, count: int) -> torch.Tensor:
     return torch.randn(count, 3, config.image_size, config.image_size, generator=draw)
 
 
-def _compared(subject: Subject, graph: Graph, file: Path, told: Preprocessing | None) -> Parity:
+def _judges(subject: Subject, told: Preprocessing | None) -> tuple[nn.Module, Images]:
+    """What is right, and noise to compare on, as the graph takes it."""
     config = subject.config
     images, reference = _noise(config, max(BATCHES)), subject.model
     if told is not None and normalizes(config):
         images, reference = as_taken(config, images.sigmoid()), behind_input(config, subject.model, told)
-    return verify(reference, graph, images.numpy(), Limits(config.atol, config.rtol), file=file)
+    return reference, images.numpy()

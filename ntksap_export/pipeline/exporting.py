@@ -27,6 +27,7 @@ from ntksap_export.graph import (
 from ntksap_export.graph import export as export_graph
 from ntksap_export.masks import Mask
 from ntksap_export.pipeline.context import Context
+from ntksap_export.pipeline.engine import BODY, REJECTED, Places, against_model, write_body
 from ntksap_export.pipeline.graph_input import (
     behind_input,
     graph_images,
@@ -54,6 +55,7 @@ def run_export(context: Context) -> tuple[str, ...]:
 
     Raises:
         ExportError: the graph disagrees; it is then left as rejected.onnx, and a good model.onnx is not touched.
+        RejectedError: model.onnx is in its place; a graph beside it that was asked for is not good enough.
     """
     config, run = context.config, context.run
     model, mask = context.trained()
@@ -80,11 +82,18 @@ def run_export(context: Context) -> tuple[str, ...]:
         "opset": config.opset,
     }
     write_json(run.file("parity.json"), stored)
+    places = Places(run.file("model.onnx"), run.file(BODY), run.workspace / BODY, run.file(REJECTED))
+    judge = against_model(reference, images)
+    body = write_body(config, graph, images.shape, judge, places, context.progress)
+    stored |= {"engine": body.entry} if body.entry else {}
+    write_json(run.file("parity.json"), stored)
     smaller = run_precisions(context, reference, graph, images, told)
     write_json(run.file("parity.json"), {**stored, "precisions": smaller.entries})
-    if smaller.problems:
-        raise RejectedError("; ".join(smaller.problems))
-    return (*(file.name for file in files), "parity.json", *samples, *smaller.files)
+    problems = [*([] if body.problem is None else [f"{body.problem}; see parity.json"]), *smaller.problems]
+    if problems:
+        raise RejectedError("; ".join(problems))
+    beside = (file.name for file in (*files, *body.files))
+    return (*beside, "parity.json", *samples, *smaller.files)
 
 
 def passes_json(log: Sequence[PassLog]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from ntksap_export.config import defaults
 from ntksap_export.errors import ConfigError, ExportError
 from ntksap_export.graph import Graph, graph_files, move_graph, optimize, select_passes, sparsify, with_dense
+from ntksap_export.pipeline.engine import refuse_engine
 from ntksap_export.pipeline.exporting import passes_json
 from ntksap_export.progress import Progress, Silent
 from ntksap_export.runtime.same import SameCheck, compare_graphs
@@ -87,6 +88,7 @@ def _optimized(
 ) -> tuple[Graph, tuple[str, ...], dict[str, Any]]:
     """The new graph, names of the sparse initializers that the old one had, and what was done."""
     stored = Graph.load(source)
+    refuse_engine(stored, str(source), "whose nodes no pass looks into")
     if target.exists() and any(target.samefile(file) for file in graph_files(source)[1:]):
         raise ConfigError(f"'{target}' holds the weights of '{source}'; name another file")
     before = with_dense(stored, source)

@@ -15,6 +15,7 @@ from ntksap_export.config import RunConfig, flag_name
 from ntksap_export.masks import layer_costs
 from ntksap_export.pipeline.choose import targets
 from ntksap_export.pipeline.context import CHANNELS, Context, check_network
+from ntksap_export.pipeline.engine import BODY, check_engine
 from ntksap_export.pipeline.latency import LATENCY_TABLE
 from ntksap_export.pipeline.precisions import PRECISIONS
 from ntksap_export.pipeline.resolve import resolve
@@ -58,6 +59,7 @@ def plan(config: RunConfig, out: Path, overwrite: bool = False) -> dict[str, Any
     run.check(config, STAGES, overwrite)
     context = Context(config, run, Silent(), look.name)
     check_network(context)
+    check_engine(config.engine)
     dense = context.build_dense()
     goals = targets(context, dense)
     costs = layer_costs(dense, context.shape)
@@ -86,6 +88,7 @@ def plan(config: RunConfig, out: Path, overwrite: bool = False) -> dict[str, Any
             *([CHANNELS] if config.pattern.startswith("channel") else []),
             *([LATENCY_TABLE] if config.budget is not None else []),
             *(f"model.{name}.onnx" for name in PRECISIONS if getattr(config, name)),
+            *([BODY] if config.engine else []),
             *(["tensorboard/"] if config.tensorboard else []),
         ],
     }

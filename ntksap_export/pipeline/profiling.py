@@ -11,7 +11,7 @@ from ntksap_export.atomic import write_json
 from ntksap_export.config import make_config
 from ntksap_export.errors import ConfigError, UnavailableError
 from ntksap_export.pipeline.context import Context
-from ntksap_export.pipeline.target import Asked, Target, side_by_side
+from ntksap_export.pipeline.target import Asked, Target, check_backends, side_by_side
 from ntksap_export.pipeline.targets import open_run, open_targets, run_files
 from ntksap_export.profiling.environment import environment
 from ntksap_export.profiling.layers import per_layer
@@ -66,6 +66,7 @@ def profile_targets(
     known = {key: value for key, value in settings.items() if not key.startswith("profile_")}
     with tempfile.TemporaryDirectory(prefix="ntksap-") as scratch:
         opened = open_targets(targets, Asked(given.get("profile_precision"), known, Path(scratch)))
+        check_backends(opened, given.get("profile_backend", ()))
         if not any(variant.model for target in opened for variant in target.own):
             given = {"profile_backend": ("onnxruntime",), **given}  # graphs alone
         config = make_config({"model": "targets", **given})

@@ -12,6 +12,7 @@ from ntksap_export.errors import RunDirectoryError
 from ntksap_export.graph import select_passes
 from ntksap_export.pipeline.choose import choose_mask, find_goals
 from ntksap_export.pipeline.context import Context, check_network
+from ntksap_export.pipeline.engine import check_engine
 from ntksap_export.pipeline.ranks import all_or_none, check_alone
 from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
@@ -71,6 +72,8 @@ def _ready(
     run = RunDir(out)
     if is_main():
         run.check(config, stages, overwrite)
+    if "export" in stages and not run.is_done("export", config):
+        check_engine(config.engine)
     context = Context(config, run, progress or Silent(), look.name, command)
     check_network(context)
     find_goals(context, context.build_dense())
@@ -122,6 +125,7 @@ def _taken_up(
         raise RunDirectoryError(f"no such directory '{out}'; run `ntksap prune MODEL --out {out}` first")
     config = make_config({**run.stored_settings(), **changes})
     select_passes(config.passes)
+    check_engine(stage == "export" and config.engine)
     if is_main():
         run.check(config, (stage,), overwrite)
     context = Context(config, run, progress or Silent(), _data_name(run), command)

@@ -8,9 +8,10 @@ from typing import Any
 
 from ntksap_export.graph import files_of
 from ntksap_export.pipeline.cells import latency_row
+from ntksap_export.pipeline.engine import BODY, engine_summary
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
 
-_FILES = ("model.safetensors", "model.onnx", "model.fp16.onnx", "model.int8.onnx", "report.html")
+_FILES = ("model.safetensors", "model.onnx", "model.fp16.onnx", "model.int8.onnx", BODY, "report.html")
 
 
 def summary(out: Path) -> dict[str, Any]:
@@ -59,6 +60,8 @@ def summary(out: Path) -> dict[str, Any]:
             name: {**entry["accuracy"], "passed": entry["passed"], "float32_layers": [*entry.get("float32_layers", ())]}
             for name, entry in parity.get("precisions", {}).items()
         }
+        if entry := parity.get("engine"):
+            result["engine"] = engine_summary(entry)
     if not stale(run, "profile") and (profile := _read(run, "profile.json")):
         result["latency"] = [latency_row(cell) for cell in profile["cells"]]
     return result

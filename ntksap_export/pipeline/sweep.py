@@ -26,6 +26,7 @@ from ntksap_export.pipeline.sweep_cells import DENSE
 from ntksap_export.pipeline.sweep_choice import PLACE, Demands, choose, mark_fronts_
 from ntksap_export.pipeline.sweep_measure import measure, share_out
 from ntksap_export.pipeline.sweep_ready import ROAD, Sweep, Work, cell_row, get_ready
+from ntksap_export.pipeline.target import ENGINE
 from ntksap_export.profiling.environment import environment
 from ntksap_export.progress import Brief, Progress, Silent
 from ntksap_export.report.sweep import render_sweep
@@ -186,14 +187,15 @@ def _points(row: Mapping[str, Any], context: Context, cells: Iterable[Mapping[st
     return [
         _point(cell, known[cell["precision"]])
         for cell in cells
-        if cell["variant"] == row["dir"] and cell["status"] == "measured"
+        if cell["variant"] in (row["dir"], f"{row['dir']} {ENGINE}") and cell["status"] == "measured"
     ]
 
 
 def _point(cell: Mapping[str, Any], accuracy: float) -> dict[str, Any]:
     known = latency_row(cell)
+    engine = cell["variant"].endswith(f" {ENGINE}")  # a cell's name holds no blank
     return {
-        "variant": "dense" if cell["variant"] == DENSE else "sparse",
+        "variant": ENGINE if engine else "dense" if cell["variant"] == DENSE else "sparse",
         "precision": cell["precision"],
         **{key: cell[key] for key in PLACE},
         "p50_ms": known["p50_ms"],

@@ -198,4 +198,6 @@ def _read_precisions(settings: Mapping[str, Any], precisions: Iterable[str] | No
     asked = tuple(dict.fromkeys(precisions))
     if not asked or set(asked) - set(known):
         raise ConfigError(f"--precision takes {', '.join(known)}, by commas; got '{','.join(asked)}'")
+    if settings.get("engine") and "fp32" not in asked:
+        raise ConfigError(f"--engine is for graphs in float32; got --precision {','.join(asked)}, add fp32 to it")
     return tuple(name for name in known if name in asked)

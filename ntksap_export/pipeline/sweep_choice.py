@@ -107,10 +107,15 @@ def choose(cells: Sequence[dict[str, Any]], demands: Demands) -> tuple[dict[str,
 def point_text(cell: dict[str, Any], point: dict[str, Any]) -> str:
     """A point in words: which network, where, and its numbers."""
     return (
-        f"{cell['dir']} {point['precision']} in {point['backend']} on {point['device']} (batch {point['batch']}, "
+        f"{cell['dir']} {graph_text(point)} in {point['backend']} on {point['device']} (batch {point['batch']}, "
         f"threads {point['threads']}): accuracy {point['accuracy']:.2%}, p50 {point['p50_ms']:.3g} ms, "
         f"{point['size_bytes'] / 1e6:.3g} MB"
     )
+
+
+def graph_text(point: dict[str, Any]) -> str:
+    """Which graph of a network: its precision, or that it runs in the sparse engine."""
+    return "engine" if point.get("variant") == "engine" else str(point["precision"])
 
 
 def all_points(cells: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

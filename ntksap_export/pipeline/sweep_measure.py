@@ -15,7 +15,7 @@ from ntksap_export.pipeline.profiling import profile_json
 from ntksap_export.pipeline.run_dir import RunDir, digest, read_json_file
 from ntksap_export.pipeline.stages import RUNNERS
 from ntksap_export.pipeline.sweep_cells import DENSE
-from ntksap_export.pipeline.target import Asked
+from ntksap_export.pipeline.target import ENGINE, Asked
 from ntksap_export.pipeline.targets import run_files, run_variants
 from ntksap_export.profiling.profile import Variant, profile
 from ntksap_export.profiling.settings import Settings
@@ -41,7 +41,9 @@ def measure(
     settings = replace(Settings.of(some.config), precisions=tuple(precisions), per_layer=False)
     asked = Asked(settings.precisions, {}, home.workspace)
     variants = [
-        replace(variant, name=name) for name, context in contexts.items() for variant in run_variants(context, asked)
+        replace(variant, name=f"{name} {ENGINE}" if variant.engine else name)
+        for name, context in contexts.items()
+        for variant in run_variants(context, asked)
     ]
     of = json_digest({"settings": settings.to_json(), "files": _digests(variants), "missing": _missing(settings)})
     if (earlier := _earlier(home, of)) is not None:
@@ -61,7 +63,7 @@ def share_out(contexts: dict[str, Context], measured: dict[str, Any]) -> None:
     What was written before of the same rows stays.
     """
     for name, context in contexts.items():
-        own = {name: "dense" if name == DENSE else "sparse", DENSE: "dense"}
+        own = {name: "dense" if name == DENSE else "sparse", f"{name} {ENGINE}": ENGINE, DENSE: "dense"}
         rows = [{**row, "variant": own[row["variant"]]} for row in measured["cells"] if row["variant"] in own]
         value = {**measured, "cells": rows, "files": run_files(context.run.path)}
         with context.run.locked():

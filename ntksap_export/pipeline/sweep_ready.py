@@ -16,6 +16,7 @@ from ntksap_export.errors import ConfigError, RunDirectoryError
 from ntksap_export.graph import select_passes
 from ntksap_export.pipeline.choose import find_goals
 from ntksap_export.pipeline.context import Context, check_network
+from ntksap_export.pipeline.engine import check_engine
 from ntksap_export.pipeline.plan import estimate, seconds_per_image
 from ntksap_export.pipeline.profiling import check_backend
 from ntksap_export.pipeline.resolve import resolve
@@ -89,6 +90,7 @@ def get_ready(
     first, *others = list_cells(settings, axes)
     assert first.config is not None
     select_passes(first.config.passes)
+    check_engine(first.config.engine)
     make = partial(_work, out=out, overwrite=overwrite, progress=progress or Silent(), command=command)
     works = [make(first, config=first.config)]
     dense = works[0].context
@@ -112,7 +114,8 @@ def plan_sweep(
     """
     ready = get_ready(settings, out, precisions, overwrite)
     per_image = cache(partial(seconds_per_image, ready.dense))
-    networks = len(ready.axes.precisions) * sum(work.context is not None for work in ready.works)
+    graphs = len(ready.axes.precisions) + ready.dense.config.engine
+    networks = graphs * sum(work.context is not None for work in ready.works)
     rows, parts = [], {"profile": estimate(ready.dense, 0, per_image, networks)["profile"]}
     for work in ready.works:
         row = {**cell_row(work.cell, ready.model), "done": list(work.done), "estimated_s": 0.0}

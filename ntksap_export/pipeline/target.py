@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from ntksap_export.errors import ConfigError
 from ntksap_export.pipeline.precisions import PRECISIONS
 from ntksap_export.profiling.profile import Variant
 
+ENGINE: Final = "engine"  # name of the variant that runs in the sparse engine
 _FLOAT: Final = ("fp32", "bf16")  # bf16 is how a backend computes, not another file
 
 
@@ -44,7 +46,7 @@ class Target:
 
     Attributes:
         name: short, and of no other target.
-        own: the network itself, in each of its precisions.
+        own: the network itself, in each of its precisions, and for the sparse engine.
         twin: the dense network beside it, likewise; empty for one that is dense.
         structure: digest of the dense network's graph without weights; two twins with one are the same.
         files: bytes of its files by name.
@@ -57,6 +59,27 @@ class Target:
     structure: str
     files: Mapping[str, int] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_backends(targets: Sequence[Target], backends: Sequence[str]) -> None:
+    """Refuse backends that cannot run a target which is nothing but a graph for the sparse engine.
+
+    Raises:
+        ConfigError: names both.
+    """
+    others = [name for name in backends if name != "onnxruntime"]
+    for target in targets:
+        if others and target.own and all(variant.engine for variant in target.own):
+            raise ConfigError(
+                f"{target.name}.onnx is for the sparse engine, which runs in onnxruntime; got --backend "
+                f"{','.join(others)}, profile model.onnx there"
+            )
+
+
+def called(target: Target, variant: Variant) -> str:
+    """What one of a target's own networks is called among several targets."""
+    beside = variant.engine and any(not other.engine for other in target.own)
+    return f"{target.name} {ENGINE}" if beside else target.name
 
 
 def side_by_side(targets: Sequence[Target]) -> tuple[list[Variant], str | None]:
@@ -73,6 +96,6 @@ def side_by_side(targets: Sequence[Target]) -> tuple[list[Variant], str | None]:
         if target.twin and target.structure not in dense:
             twins.setdefault(target.structure, target)
     names = {key: "dense" if len(twins) == 1 else f"{target.name} dense" for key, target in twins.items()}
-    variants = [replace(variant, name=target.name) for target in targets for variant in target.own]
+    variants = [replace(variant, name=called(target, variant)) for target in targets for variant in target.own]
     variants += [replace(variant, name=names[key]) for key, target in twins.items() for variant in target.twin]
     return variants, next(iter((*names.values(), *dense.values())))

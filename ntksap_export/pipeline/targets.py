@@ -11,17 +11,19 @@ from typing import Any, Final
 
 from ntksap_export import networks
 from ntksap_export.config import RunConfig, make_config
+from ntksap_export.engine import ENGINE_DOMAIN
 from ntksap_export.errors import ConfigError, RunDirectoryError
 from ntksap_export.graph import Graph, files_of, graph_files, is_graph, load_dense, weight_sparsity
 from ntksap_export.graph.image_input import Shape, image_input
 from ntksap_export.graph.precision import precision_of
 from ntksap_export.pipeline.context import CHANNELS, Context
+from ntksap_export.pipeline.engine import BODY, plain_of
 from ntksap_export.pipeline.export_any import Subject, named_subject, read_subject, subject_graph
 from ntksap_export.pipeline.exporting import made_graph
 from ntksap_export.pipeline.graph_input import preprocessing_of
 from ntksap_export.pipeline.precisions import PRECISIONS
 from ntksap_export.pipeline.run_dir import RunDir
-from ntksap_export.pipeline.target import Asked, Target
+from ntksap_export.pipeline.target import ENGINE, Asked, Target
 from ntksap_export.pipeline.twins import is_pruned, lowered, twin_of
 from ntksap_export.profiling.profile import Variant
 from ntksap_export.progress import Silent
@@ -80,7 +82,7 @@ def _exported_whole(context: Context) -> Graph:
 
 
 def run_variants(context: Context, asked: Asked) -> tuple[Variant, ...]:
-    """The network of a run, called `sparse`, in each precision that was exported and is asked for.
+    """The network of a run, called `sparse`, in each precision that was exported and is asked for, and for the engine.
 
     Raises:
         RunDirectoryError: the run has no graph yet.
@@ -94,12 +96,14 @@ def run_variants(context: Context, asked: Asked) -> tuple[Variant, ...]:
     for name in PRECISIONS:
         if (path := run.file(f"model.{name}.onnx")).is_file():
             found.append(Variant("sparse", path, None, None, context.shape, precision=name))
+    if run.file(BODY).is_file():
+        found.append(Variant(ENGINE, run.file(BODY), None, None, context.shape, engine=True))
     return tuple(variant for variant in found if asked.wants(variant.precision))
 
 
 def run_files(path: Path) -> dict[str, int]:
     """Bytes of the files of a run that are delivered, by name."""
-    graphs = [path / f"model{part}.onnx" for part in ("", ".fp16", ".int8")]
+    graphs = [path / f"model{part}.onnx" for part in ("", ".fp16", ".int8", ".sparse")]
     files = [
         path / "model.safetensors",
         *(file for graph in graphs for file in files_of(graph)),
@@ -125,6 +129,8 @@ def _graph(target: str, asked: Asked) -> Target:
     path = Path(target)
     graph = load_dense(path)
     shape = image_input(graph).shape(asked.settings.get("image_size"))
+    if ENGINE_DOMAIN in graph.domains:
+        return _engine_graph(path, graph, shape, asked)
     precision = precision_of(graph)
     sparse = is_pruned(graph, weight_sparsity(graph))
     own = Variant("sparse" if sparse else "dense", path, None, None, shape, precision=precision)
@@ -140,6 +146,22 @@ def _graph(target: str, asked: Asked) -> Target:
         _sizes(graph_files(path)),
         missing,
     )
+
+
+def _engine_graph(path: Path, graph: Graph, shape: Shape, asked: Asked) -> Target:
+    """A graph for the sparse engine, beside the dense twin of the graph that it was made of where that is there too.
+
+    Raises:
+        ConfigError: it is asked for in other numbers than it has.
+    """
+    if asked.precisions not in (None, ("fp32",)):
+        raise ConfigError(f"the sparse engine computes in fp32; profile {plain_of(path).name} in other precisions")
+    own, plain, sizes = Variant(ENGINE, path, None, None, shape, engine=True), plain_of(path), _sizes(graph_files(path))
+    if not plain.is_file() or plain == path:
+        return Target(path.stem, (own,), (), _structure(graph), sizes)
+    source = load_dense(plain)
+    twin = twin_of(source, None, False, lambda: source)
+    return Target(path.stem, (own,), _dense(twin, None, shape, asked), _structure(twin), sizes)
 
 
 def _checkpoint(target: str, asked: Asked) -> Target:

@@ -49,13 +49,14 @@ def lowered(graph: Graph, precision: str, shape: Shape) -> Graph:
     if precision == "fp16":
         return to_fp16(named(graph))
     graph = named(graph)
-    ranges = calibrate(graph, [_noise(graph, shape)], "minmax")
+    ranges = calibrate(graph, [noise_for(graph, shape, _CALIBRATED_ON)], "minmax")
     return quantize(graph, ranges, reduced=needs_reduced(cpu_flags(), platform.machine()))
 
 
-def _noise(graph: Graph, shape: Shape) -> Images:
+def noise_for(graph: Graph, shape: Shape, count: int) -> Images:
+    """Noise as a graph takes its images: (count, ...), or as many as it always takes; `shape` is (C, H, W)."""
     draw, taken = np.random.default_rng(0), image_input(graph)
-    sides = taken.batched(_CALIBRATED_ON, shape)
+    sides = taken.batched(count, shape)
     if taken.dtype == "uint8":
         return draw.integers(0, 256, sides, dtype=np.uint8)
     return draw.standard_normal(sides, dtype=np.float32)

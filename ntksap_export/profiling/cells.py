@@ -18,6 +18,7 @@ Load = tuple[str, int, int, int]  # device, batch, threads, streams: its cells a
 _LIBRARIES: Final = {"torch": 500e6, "torch-compile": 900e6}
 _GRAPH_LIBRARY: Final = 200e6
 _COPIES: Final = 3
+_ENGINE_PLACE: Final = ("onnxruntime", "cpu")
 _ACTIVATIONS: Final = 40
 
 
@@ -33,6 +34,7 @@ class Variant:
         shape: (C, H, W).
         channels: the channels.json of a network without some of its channels.
         precision: of its numbers.
+        engine: whether its graph has nodes of the sparse engine, which runs in onnxruntime on the CPU alone.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Variant:
     shape: tuple[int, int, int] | None
     channels: Path | None = None
     precision: str = "fp32"
+    engine: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +121,10 @@ def plan_cells(variants: Sequence[Variant], settings: Settings) -> list[Cell]:
         reason = table.unavailable(backend, device)
         loads = [None] if reason else list(_loads(device, settings))
         for number, load in enumerate(loads):
-            rows = _networks(variants, backend, device, settings.precisions)
+            able = _with_engine(variants, backend, device, settings.precisions)
+            rows = _networks(able, backend, device, settings.precisions)
             for index, (variant, precision, lacks) in enumerate(rows):
-                why = reason or lacks or _missing(variant, backend) or _unsupported(backend, device, load)
+                why = reason or lacks or _unsupported(variant, backend, device, load) or _missing(variant, backend)
                 found.append(Cell(variant, precision, backend, device, load, why, (place, at, number, index)))
     return found
 
@@ -141,7 +145,8 @@ def _networks(
         return
     for name in dict.fromkeys(each.name for each in variants):
         mine = {each.precision: each for each in variants if each.name == name}
-        for precision in precisions:
+        engine = any(each.engine for each in mine.values())
+        for precision in ("fp32",) if engine and "fp32" in precisions else precisions:
             if precision in mine and (precision == "fp32" or not models):
                 yield mine[precision], precision, None
             elif "fp32" in mine:
@@ -150,13 +155,24 @@ def _networks(
                 yield next(iter(mine.values())), precision, f"there is no float32 network of '{name}' to run so"
 
 
+def _with_engine(
+    variants: Sequence[Variant], backend: str, device: str, precisions: Sequence[str] | None
+) -> Sequence[Variant]:
+    """Where the engine cannot run, its graph is left out: the others say all there is to say; alone it is told why."""
+    if (backend, device) == _ENGINE_PLACE and (precisions is None or "fp32" in precisions):
+        return variants
+    return [each for each in variants if not each.engine] or variants
+
+
 def _missing(variant: Variant, backend: str) -> str | None:
     if table.takes_model(backend):
         return None if variant.model else "an ONNX file has no torch model; profile the run directory instead"
     return None if variant.graph else "there is no ONNX graph; run `ntksap export` first"
 
 
-def _unsupported(backend: str, device: str, load: Load | None) -> str | None:
+def _unsupported(variant: Variant, backend: str, device: str, load: Load | None) -> str | None:
+    if variant.engine and (backend, device) != _ENGINE_PLACE:
+        return f"the sparse engine runs in onnxruntime on the CPU; {backend} on {device} takes model.onnx"
     if device == "cuda" and load is not None and load[3] > 1:
         return f"several streams are measured on the CPU only; {backend} on cuda has one"
     return None

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment
 
-from ntksap_export.report import facts, graph, tables
+from ntksap_export.report import engine, facts, graph, tables
 from ntksap_export.report.inputs import ReportInput, at
 from ntksap_export.report.markdown import escaped, fence_of, grid
 from ntksap_export.report.templating import environment
@@ -53,6 +53,7 @@ def _context(data: ReportInput) -> dict[str, Any]:
         "environment": at(data.profile, "environment", "cpu"),
         "input_shape": str(shape),
         "input_dtype": dtype,
+        "engine": "model.sparse.onnx" in data.sizes,
         "preparation": graph.preparation(data),
         "limitations": _limitations(data),
         "fence": fence_of(data.command),
@@ -82,6 +83,8 @@ def _results(data: ReportInput) -> list[tuple[str, str]]:
         found.append(("parity of model.onnx with the model", passed))
     if removed := graph.compaction(data.parity):
         found.append(("removed from model.onnx, exactly, as the mask emptied it", removed))
+    if judged := engine.judged(data.parity):
+        found.append(("parity of model.sparse.onnx with the model", judged))
     for file, _, before, after, *_, result in tables.precision_table(data.parity).texts():
         found.append((f"top-1 accuracy of {file}", f"{after}, model.onnx {before}; {result}"))
     return found + [(f"size of {name}", size(value)) for name, value in data.sizes.items()]
@@ -96,7 +99,7 @@ def _limitations(data: ReportInput) -> list[str]:
             "Pruned and trained once, from one seed: another seed gives other numbers.",
             "The best epoch was chosen on the same validation images that its accuracy is reported on.",
         ]
-    found += facts.precision_notes(data.parity)
+    found += [*facts.precision_notes(data.parity), *engine.said(data.parity)]
     found += [
         *([graph.zeros(data.parity)] if at(data.mask, "pattern") != "channel" else []),
         "Latency and peak RSS hold for the machine, the versions and the threads they were measured with.",

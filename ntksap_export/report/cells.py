@@ -13,6 +13,7 @@ _SERIES = {
     ("sparse", "int8"): 2,
     ("sparse", "fp16"): 3,
     ("sparse", "bf16"): 5,
+    ("engine", "fp32"): 6,
 }
 _OTHER_SERIES = {"dense": 7}
 
@@ -199,6 +200,18 @@ def headline_pair(profile: Json, pruned: str = "sparse") -> Pair | None:
     """The pair a summary quotes: onnxruntime and CPU before others, the smallest batch, the most threads."""
     complete = [pair for pair in pair_cells(profile, pruned) if pair.ratio is not None]
     return min(complete, key=lambda pair: prominence(pair.setting), default=None)
+
+
+def engine_cell(profile: Json, pair: Pair) -> Json | None:
+    """The cell of the sparse engine in the setting of a pair."""
+    here = (cell for cell in measured_cells(profile) if at(cell, "variant") == "engine")
+    return next((cell for cell in here if setting_of(cell) == pair.setting), None)
+
+
+def engine_ratios(profile: Json) -> list[Ratio]:
+    """Of every cell of the sparse engine that was compared with the dense network."""
+    cells = (cell for cell in measured_cells(profile) if at(cell, "variant") == "engine")
+    return [ratio for cell in cells if (ratio := ratio_of(cell, profile)) is not None and ratio.baseline == "dense"]
 
 
 def prominence(setting: Setting) -> tuple[bool, bool, bool, int, int, int]:

@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 CSV_NAMES = (
     "training", "layers", "latency", "server", "noise", "gpu", "memory", "sizes", "layer_time", "nodes", "parity",
-    "precision", "skipped", "runs", "settings", "environments", "points", "methods",
+    "precision", "engine", "skipped", "runs", "settings", "environments", "points", "methods",
 )  # fmt: skip
 """Every name that a table has on some page."""
 

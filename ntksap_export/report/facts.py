@@ -6,7 +6,7 @@ from typing import Any
 
 from ntksap_export import recipes
 from ntksap_export.latency_budget import LatencyBudget, reached_text
-from ntksap_export.report.cells import headline_pair, p50, pruned_of
+from ntksap_export.report.cells import engine_cell, headline_pair, p50, pruned_of, ratio_of
 from ntksap_export.report.document import in_a_line, plain
 from ntksap_export.report.inputs import Json, ReportInput, at, flag
 from ntksap_export.report.text import (
@@ -46,6 +46,9 @@ def tiles(data: ReportInput) -> list[tuple[str, str, str]]:
         setting, dense_ms = pair.setting, milliseconds(p50(pair.dense))
         note = f"dense {dense_ms}, so {claim(pair.ratio)}; {setting.backend}, {setting.load}"
         found.append((f"latency p50, {pruned_of(data)}", milliseconds(p50(pair.sparse)), note))
+    if pair and (fast := engine_cell(data.profile, pair)) and (ratio := ratio_of(fast, data.profile)):
+        note = f"{claim(ratio)} than {ratio.baseline}: {times(1 / ratio.value)}; {pair.setting.load}"
+        found.append(("latency p50, sparse engine", milliseconds(p50(fast)), note))
     return found
 
 

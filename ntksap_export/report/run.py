@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ntksap_export.report import charts, facts, graph, latency, nodes, tables
+from ntksap_export.report import charts, engine, facts, graph, latency, nodes, tables
 from ntksap_export.report.cells import measured_cells, skipped_cells
 from ntksap_export.report.document import (
     Bullets,
@@ -203,6 +203,13 @@ def _precision(data: ReportInput) -> tuple[Part, ...]:
     return (*table, *said, *((Bullets(notes),) if notes else ()))
 
 
+def _engine(data: ReportInput) -> tuple[Part, ...]:
+    said = tuple(engine.said(data.parity))
+    left = _rows(engine.left_table(data.parity))
+    folded = (Folded(f"Nodes that stay with onnxruntime ({len(left[0].rows)})", left),) if left else ()
+    return (Bullets(said), *folded) if said else ()
+
+
 def _skipped(data: ReportInput) -> tuple[Part, ...]:
     if skipped_cells(data.profile):
         return (tables.skipped_table(data),)
@@ -231,11 +238,12 @@ _SECTIONS = (
     ("nodes", "Time by layer and roofline", _nodes),
     ("parity", "Parity", _parity),
     ("precision", "Precision", _precision),
+    ("engine", "Sparse engine", _engine),
     ("skipped", "Skipped", _skipped),
     ("environment", "Environment", _environment),
     ("repeat", "Repeat", _repeat),
 )
-_OPTIONAL = frozenset({"load", "precision"})
+_OPTIONAL = frozenset({"load", "precision", "engine"})
 
 
 def _source(data: ReportInput) -> Json:

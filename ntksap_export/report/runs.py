@@ -157,9 +157,10 @@ def _point(run: Run, cell: Json) -> Point:
     setting, interval = setting_of(cell), at(cell, "median_ci_ms")
     accuracy = run.accuracy_in(setting.precision)
     costs = {"latency": p50(cell), "memory": at(cell, "memory", "run_peak_rss_bytes")}
-    title = f"{run.name}, {setting.precision}: accuracy {percent(accuracy)}, {milliseconds(p50(cell))}"
+    graph = "sparse engine" if at(cell, "variant") == "engine" else setting.precision
+    title = f"{run.name}, {graph}: accuracy {percent(accuracy)}, {milliseconds(p50(cell))}"
     spread = (float(interval[0]), float(interval[1])) if interval else None
-    return Point(run.name, setting.precision, run.name, title, accuracy, costs, spread)
+    return Point(run.name, graph, run.name, title, accuracy, costs, spread)
 
 
 def _machines(runs: Sequence[Run]) -> tuple[Part, ...]:
@@ -205,8 +206,8 @@ def _latency_on(runs: Iterable[tuple[int, Run]], where: str) -> list[Figure | No
 
 def _strip(run: Run, cell: Json, series: int) -> Strip:
     known, interval = at(cell, "latency_ms", default={}), at(cell, "median_ci_ms")
-    dense = at(cell, "variant") == "dense"
-    name = f"{run.name}{' dense' if dense else ''}"
+    variant = str(at(cell, "variant", default=""))
+    dense, name = variant == "dense", f"{run.name} {variant}" if variant in ("dense", "engine") else run.name
     title = f"{name}, {name_of(cell, pruned_of(run.data))}: p50 {milliseconds(p50(cell))}"
     ends: Any = tuple(map(float, interval)) if interval else None
     p90, p99 = (None if at(known, key) is None else float(known[key]) for key in ("p90", "p99"))

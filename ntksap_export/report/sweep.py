@@ -98,7 +98,7 @@ def _point(facts: Json) -> Point:
     dense = facts.get("variant") == "dense" or share == 0
     return Point(
         series=_series(facts, dense),
-        shape=str(facts.get("precision") or "fp32"),
+        shape=_graph(facts),
         label="dense" if dense else percent(share).replace(".0 %", " %") if share is not None else "",
         title=_title(facts),
         accuracy=facts.get("accuracy"),
@@ -113,6 +113,11 @@ def _point(facts: Json) -> Point:
     )
 
 
+def _graph(facts: Json) -> str:
+    """Which of a network's graphs it is."""
+    return "sparse engine" if facts.get("variant") == "engine" else str(facts.get("precision") or "fp32")
+
+
 def _series(facts: Json, dense: bool) -> str:
     parts = ["dense"] if dense else [str(facts[key]) for key in ("method", "pattern") if facts.get(key)]
     return ", ".join(parts) or "network"
@@ -125,7 +130,7 @@ def _title(facts: Json) -> str:
     else:
         words += [str(facts[key]) for key in ("method", "pattern") if facts.get(key)]
         words += [f"sparsity {percent(facts['sparsity'])}"] if facts.get("sparsity") is not None else []
-    words += [str(facts["precision"])] if facts.get("precision") else []
+    words += [_graph(facts)] if facts.get("precision") else []
     numbers = f"accuracy {percent(facts.get('accuracy'))}, {milliseconds(facts.get('p50_ms'))}"
     return f"{', '.join(words)}: {numbers}, {size(facts.get('size_bytes'))}"
 

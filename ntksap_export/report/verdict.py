@@ -10,6 +10,8 @@ from ntksap_export.report.cells import (
     Pair,
     Ratio,
     Setting,
+    engine_cell,
+    engine_ratios,
     headline_pair,
     measured_cells,
     p50,
@@ -129,7 +131,7 @@ def training_words(data: ReportInput) -> str:
 
 def what_it_gains(data: ReportInput) -> str:
     """Latency, size and memory, in that order."""
-    parts = (_latency(data), *_other_precisions(data), _checkpoint(data), _memory(data))
+    parts = (_latency(data), _engine(data), *_other_precisions(data), _checkpoint(data), _memory(data))
     return " ".join(part for part in parts if part)
 
 
@@ -170,6 +172,20 @@ def _latency(data: ReportInput) -> str:
     if pair is None:
         return f"Latency was not measured for both the {pruned} and the dense network, so nothing is said of speed."
     return compare_times(pair)
+
+
+def _engine(data: ReportInput) -> str:
+    """What the mask gains in the sparse engine, beside what its zeros gain in the runtime as it is."""
+    pair = headline_pair(data.profile, pruned_of(data))
+    cell = None if pair is None else engine_cell(data.profile, pair)
+    if pair is None or cell is None or (ratio := ratio_of(cell, data.profile)) is None:
+        return ""
+    plain, slim = pair.ratio, pair.pruned == "slim"  # which has no zeros
+    gained = plain is None or slim or claim(plain) == "faster"
+    zeros = "" if plain is None or gained else f"zeros alone gain nothing ({times(1 / plain.value)}); "
+    numbers = f"{milliseconds(p50(cell))}, {ratio_words(ratio)}, so {times(1 / ratio.value)}"
+    words = f"{zeros}with the sparse engine (model.sparse.onnx) it is {claim(ratio)} than {ratio.baseline}: {numbers}."
+    return words[0].upper() + words[1:]
 
 
 def _other_precisions(data: ReportInput) -> list[str]:
@@ -247,7 +263,7 @@ def theory_words(data: ReportInput) -> str:
     if theory is None:
         return ""
     text = f"The theoretical speed-up, dense MACs / nonzero MACs, is {times(theory)}"
-    ratios = all_ratios(data)
+    ratios = [*all_ratios(data), *(ratio.value for ratio in engine_ratios(data.profile))]
     if theory <= 1 + NO_DIFFERENCE:
         return f"{text}: there was next to nothing to gain."
     if not ratios:

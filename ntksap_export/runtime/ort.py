@@ -13,6 +13,7 @@ import onnxruntime
 
 from ntksap_export.errors import ExportError, FallbackError, UnavailableError
 from ntksap_export.quoting import first_line
+from ntksap_export.runtime.engine import give_engine
 from ntksap_export.runtime.session import Closing, Images, Logits, Outputs, image_shape
 
 _PROVIDERS = {
@@ -43,7 +44,7 @@ def provider_reason(device: str) -> str | None:
 
 
 class OrtSession(Closing):
-    """A graph in onnxruntime.
+    """A graph in onnxruntime; one with nodes of the sparse engine gets the engine's library.
 
     Args:
         graph: a path, or the bytes of a model.
@@ -56,7 +57,7 @@ class OrtSession(Closing):
 
     Raises:
         ExportError: not a graph that onnxruntime can load.
-        UnavailableError: the provider is not there.
+        UnavailableError: the provider is not there, or the engine that the graph needs.
         FallbackError: it took another provider or number of threads.
     """
 
@@ -84,6 +85,7 @@ class OrtSession(Closing):
         if trace is not None:
             settings.enable_profiling = True
             settings.profile_file_prefix = str(trace / "profile")
+        give_engine(settings, graph, provider)
         wanted = _PROVIDERS[provider]
         source = str(graph) if isinstance(graph, Path) else graph
         try:

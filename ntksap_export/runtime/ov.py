@@ -11,6 +11,7 @@ import numpy as np
 
 from ntksap_export.errors import ExportError, FallbackError, UnavailableError
 from ntksap_export.quoting import first_line
+from ntksap_export.runtime.engine import uses_engine
 from ntksap_export.runtime.session import Closing, Images, Logits, Outputs, image_shape
 
 try:
@@ -40,6 +41,7 @@ class OpenVinoSession(Closing):
 
     Raises:
         ExportError: not a graph that OpenVINO can load.
+        UnavailableError: the graph is for the sparse engine.
         FallbackError: it took another precision, number of threads or number of streams.
     """
 
@@ -52,6 +54,8 @@ class OpenVinoSession(Closing):
         *,
         counters: bool = False,
     ) -> None:
+        if uses_engine(graph):
+            raise UnavailableError("openvino does not know the sparse engine's nodes; give it model.onnx")
         hint = "bf16" if precision == "bf16" else "f32"
         settings = {
             "INFERENCE_PRECISION_HINT": hint,

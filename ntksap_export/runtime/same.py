@@ -12,6 +12,7 @@ import onnxruntime
 
 from ntksap_export.errors import ExportError
 from ntksap_export.quoting import first_line
+from ntksap_export.runtime.engine import give_engine
 from ntksap_export.runtime.ort import LEVELS
 
 # type in onnxruntime -> numpy's
@@ -80,6 +81,7 @@ def _open(source: Path | bytes, level: str, what: str) -> Any:
     settings = onnxruntime.SessionOptions()
     settings.graph_optimization_level = LEVELS[level]
     settings.log_severity_level = 4
+    give_engine(settings, source)
     try:
         content = str(source) if isinstance(source, Path) else source
         return onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])

@@ -13,9 +13,9 @@ FLOORS = {
     "cli": 7,
     "pipeline": 6,
     "report": 5,
-    "profiling": 4,
+    "profiling": 5,
+    "runtime": 4,
     "engine": 3,
-    "runtime": 3,
     "training": 3,
     "graph": 2,
     "networks": 2,
@@ -42,6 +42,7 @@ FLOORS = {
     "quoting": 0,
     "sizes": 0,
     "timing": 0,
+    "wire": 0,
     "models": 0,
 }
 OWNERS = {

@@ -22,6 +22,7 @@ from ntksap_export.profiling.profile import Variant
 from ntksap_export.profiling.settings import Settings
 
 from ..profiling.profiling_cases import write_graph
+from ..support.engine import write_engine_graph
 
 CPU = {"profile_device": ("cpu",), "profile_threads": (1,), "profile_batch": (1,)}
 
@@ -286,3 +287,77 @@ def test_the_stage_of_a_run_stores_what_was_asked(look: Look, finished_run: Path
     ]
     assert (2, "ntksap profile finished") == (stored["schema"], stored["command"])
     assert ["fp16"] == stored["settings"]["precisions"]
+
+
+@pytest.fixture
+def with_body(finished_run: Path) -> Path:
+    write_engine_graph(Graph.load(finished_run / "model.onnx"), finished_run / "model.sparse.onnx")
+    return finished_run
+
+
+def test_the_engines_graph_of_a_run_is_one_more_variant(look: Look, with_body: Path) -> None:
+    result = profile_targets([str(with_body)], CPU)
+
+    assert [("sparse", "fp32"), ("engine", "fp32"), ("dense", "fp32")] == look.names
+    assert [False, True, False] == [variant.engine for variant in look.variants]
+    assert "model.sparse.onnx" in result["files"]
+
+
+@pytest.mark.parametrize(("precisions", "there"), [(("fp32", "int8"), True), (("int8",), False)])
+def test_it_is_measured_where_float32_is(look: Look, with_body: Path, precisions: tuple[str, ...], there: bool) -> None:
+    profile_targets([str(with_body)], {**CPU, "profile_precision": precisions})
+
+    assert there == (("engine", "fp32") in look.names)
+
+
+def test_alone_it_has_the_dense_twin_of_the_graph_that_it_was_made_of(look: Look, with_body: Path) -> None:
+    profile_targets([str(with_body / "model.sparse.onnx")], CPU)
+
+    assert [("engine", "fp32"), ("dense", "fp32")] == look.names
+    assert 0.0 == weight_sparsity(look.graphs["dense", "fp32"])
+    assert look.settings is not None
+    assert ("onnxruntime",) == look.settings.backends
+
+
+def test_without_that_graph_it_is_measured_alone(look: Look, with_body: Path) -> None:
+    (with_body / "model.onnx").unlink()
+
+    profile_targets([str(with_body / "model.sparse.onnx")], CPU)
+
+    assert [("engine", "fp32")] == look.names
+
+
+def test_among_several_targets_it_is_named_after_its_run(look: Look, with_body: Path) -> None:
+    profile_targets([str(with_body), str(with_body / "model.sparse.onnx")], CPU)
+
+    assert ["finished", "finished engine", "model.sparse"] == [
+        name for name, _ in look.names if not name.endswith("dense")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (
+            {"profile_backend": ("openvino",)},
+            "which runs in onnxruntime; got --backend openvino, profile model.onnx there",
+        ),
+        (
+            {"profile_backend": ("onnxruntime", "torch-compile")},
+            "got --backend torch-compile, profile model.onnx there",
+        ),
+        (
+            {"profile_precision": ("int8",)},
+            "the sparse engine computes in fp32; profile model.onnx in other precisions",
+        ),
+        ({"profile_precision": ("fp32", "bf16")}, "the sparse engine computes in fp32; profile model.onnx"),
+    ],
+)
+def test_what_it_cannot_do_is_a_line_that_names_model_onnx(
+    look: Look, with_body: Path, asked: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(NtksapError) as error:
+        profile_targets([str(with_body / "model.sparse.onnx")], {**CPU, **asked})
+
+    assert said in str(error.value) or "openvino is not installed" in str(error.value)
+    assert [] == look.variants

@@ -174,3 +174,31 @@ def test_a_baseline_without_the_precision_is_compared_with_in_fp32(log: Log) -> 
         ("dense", "int8"): None,
         ("dense", "fp32"): None,
     } == found
+
+
+ENGINE = Variant("engine", Path("b.sparse.onnx"), None, None, SHAPE, engine=True)
+
+
+def test_the_engines_graph_is_measured_in_onnxruntime_on_the_cpu_alone(log: Log) -> None:
+    rows = run_profile((B, ENGINE), baseline="b", backends=("onnxruntime", "torch", "openvino"))
+
+    assert [("onnxruntime", "b")] == [
+        (row["backend"], row["ratio"]["baseline"]) for row in rows if row["variant"] == "engine"
+    ]
+
+
+@pytest.mark.parametrize("backend", ["torch", "tensorrt"])
+def test_alone_elsewhere_it_says_why_not(log: Log, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    monkeypatch.setattr("ntksap_export.runtime.backends.unavailable", lambda *_: None)
+
+    (row,) = run_profile((ENGINE,), backends=(backend,))
+
+    reason = f"the sparse engine runs in onnxruntime on the CPU; {backend} on cpu takes model.onnx"
+    assert ("skipped", reason) == (row["status"], row["reason"])
+
+
+@pytest.mark.parametrize(("precisions", "names"), [(("fp32", "int8"), ["b", "b", "engine"]), (("int8",), ["b"])])
+def test_it_has_a_row_where_float32_is_asked_for(log: Log, precisions: tuple[str, ...], names: list[str]) -> None:
+    rows = run_profile((*_graphs("b", "fp32", "int8"), ENGINE), precisions=precisions)
+
+    assert names == [row["variant"] for row in rows]

@@ -30,7 +30,9 @@ struct Layout {
   int64_t floats() const { return channels * stride + kVector; }
 };
 
-// The layout of a tensor whose rows need `gap` zeros between them.
+// The layout of a tensor whose rows need `gap` zeros between them. A channel holds its positions and around them what
+// gap * pitch + gap positions before the first and after the last vector reach; with one lane a vector of 16 may begin at
+// any position and be read or written whole. Channels lie an odd number of cache lines apart. 1 x 1: no gap, stride = lanes.
 Layout make_layout(int channels, int height, int width, int gap, int lanes);
 
 }  // namespace ntksap

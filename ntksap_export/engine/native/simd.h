@@ -3,7 +3,10 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 #define NTKSAP_ISA avx512
@@ -32,6 +35,22 @@ NTKSAP_INLINE vec splat(float x) { return x - vec{}; }
 NTKSAP_INLINE vec select(ivec mask, vec a, vec b) { return (vec)((mask & (ivec)a) | (~mask & (ivec)b)); }
 NTKSAP_INLINE vec max(vec a, vec b) { return a > b ? a : b; }
 NTKSAP_INLINE vec min(vec a, vec b) { return a < b ? a : b; }
+
+
+// Lanes whose bit is 0 become +0. Bits beyond the register are not looked at.
+NTKSAP_INLINE vec keep(vec v, uint32_t bits) {
+#if defined(__AVX512F__)
+  return (vec)_mm512_maskz_mov_ps((__mmask16)bits, (__m512)v);
+#else
+  ivec lanes, ones;
+  for (int i = 0; i < kFloats; ++i) {
+    lanes[i] = i;
+    ones[i] = 1;
+  }
+  const ivec all = int32_t(bits) - ivec{};
+  return (vec)((ivec)v & -((all >> lanes) & ones));
+#endif
+}
 
 }  // namespace NTKSAP_ISA
 }  // namespace ntksap

@@ -14,9 +14,10 @@ from ntksap_export.checkpoint.encodings import Decoded
 from ntksap_export.checkpoint.formats import compressed_tensors, dense, npz, ours, torch_file
 from ntksap_export.checkpoint.provenance import Provenance
 from ntksap_export.checkpoint.source import Source
-from ntksap_export.errors import ConfigError
+from ntksap_export.errors import CheckpointError, ConfigError
 from ntksap_export.graph import Weights, densify, graph_files, is_graph, open_weights, sparsify
 from ntksap_export.pipeline.convert.options import ConvertOptions
+from ntksap_export.runtime.engine import uses_engine
 
 GRAPH: Final = "onnx"
 WRAPPED: Final = ("safetensors", "torch")  # formats in which a prefix of all names is taken for a wrapper's
@@ -108,9 +109,11 @@ def open_kind(path: Path, kind: str) -> Iterator[Source]:
     """Open a checkpoint, or the weights of a graph.
 
     Raises:
-        CheckpointError: it is damaged.
+        CheckpointError: it is damaged, or a graph whose weights are in a plan of the sparse engine.
     """
     if kind == GRAPH:
+        if uses_engine(path):
+            raise CheckpointError(f"{path}: its weights are packed for the sparse engine; use the model.onnx beside it")
         with open_weights(path) as weights:
             yield Initializers(weights)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from ntksap_export.checkpoint.container import dtype_name
 from ntksap_export.checkpoint.encodings import Decoded
 from ntksap_export.checkpoint.formats import format_of
+from ntksap_export.engine import ENGINE_DOMAIN, plan_from_bytes, plans
 from ntksap_export.errors import CheckpointError
 from ntksap_export.graph import Graph, read_classes, read_preprocessing, weight_sparsity
 from ntksap_export.masks import Mask, find_structure
@@ -126,9 +128,16 @@ def _graph_facts(graph: Graph) -> dict[str, Any]:
     return {
         "opset": {item.domain or "ai.onnx": item.version for item in graph.proto.opset_import},
         "nodes": kinds,
-        "weight sparsity": f"{weight_sparsity(graph):.4f}",
+        **(_packed(graph) if ENGINE_DOMAIN in graph.domains else {"weight sparsity": f"{weight_sparsity(graph):.4f}"}),
         **_told(graph),
     }
+
+
+def _packed(graph: Graph) -> dict[str, Any]:
+    """What the sparse engine runs of a graph, whose weights are in its plans."""
+    found = plans(graph)
+    kinds = Counter(type(each).__name__ for data in found.values() for each in plan_from_bytes(data).operators)
+    return {"engine": {"plans": len(found), "bytes": sum(map(len, found.values())), "operators": dict(kinds)}}
 
 
 def _told(graph: Graph) -> dict[str, Any]:
