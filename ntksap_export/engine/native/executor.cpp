@@ -35,7 +35,23 @@ class EngineExecutor final : public Executor {
     planes_->prepare(0, plan_.ops.size(), std::max(1u, std::thread::hardware_concurrency()));  // as most sessions will ask for
   }
 
+  // Where memory runs out, what was made so far goes: the next run begins anew.
   void run(const float* const* inputs, float* const* outputs, int64_t batch, Parallel& parallel) override {
+    try {
+      run_batch(inputs, outputs, batch, parallel);
+    } catch (...) {
+      planes_.reset();
+      group_.reset();
+      staging_ = Floats();
+      staging_at_.clear();
+      throw;
+    }
+  }
+
+  std::string describe() const override { return describe_modes(plan_, kernels_, planes_.get(), group_.get(), cut_); }
+
+ private:
+  void run_batch(const float* const* inputs, float* const* outputs, int64_t batch, Parallel& parallel) {
     int64_t done = 0;
     while (batch - done >= kSmallestGroup && groups_fit()) {
       const int64_t images = std::min(kGroup, batch - done);
@@ -45,9 +61,6 @@ class EngineExecutor final : public Executor {
     run_images(inputs, outputs, done, batch - done, 0, plan_.ops.size(), parallel);
   }
 
-  std::string describe() const override { return describe_modes(plan_, kernels_, planes_.get(), group_.get(), cut_); }
-
- private:
   bool groups_fit() {
     if (!fits_known_) fits_ = layouts_fit(plan_, kVector);
     fits_known_ = true;

@@ -213,6 +213,15 @@ OrtCustomOpDomain* domain_of(const ort::ApiBase* base, const OrtApi* api) {
   return domain = made;
 }
 
+// A session refuses a domain that its options hold twice, so an entry in the options says that ours is there.
+void add_to(OrtSessionOptions* options, const ort::ApiBase* base, const OrtApi* api) {
+  int there = 0;
+  check(ort::HasSessionConfigEntry(api)(options, kDomain, &there));
+  if (there) return;
+  check(ort::AddCustomOpDomain(api)(options, domain_of(base, api)));
+  check(ort::AddSessionConfigEntry(api)(options, kDomain, "1"));
+}
+
 }  // namespace
 }  // namespace ntksap
 
@@ -225,5 +234,5 @@ extern "C" OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApi
     const OrtApi* oldest = base->GetApi(1);
     return oldest ? ort::CreateStatus(oldest)(ort::kFail, "the sparse engine needs onnxruntime 1.17 or newer; use model.onnx, or upgrade") : nullptr;
   }
-  return answered(api, [&] { check(ort::AddCustomOpDomain(api)(options, domain_of(base, api))); });
+  return answered(api, [&] { add_to(options, base, api); });
 }
