@@ -236,5 +236,6 @@ def _name(index: Index, at: int) -> str:
 
 
 def _nothing(left: Iterable[Left]) -> str:
-    reasons = [str(item) for item in left]
-    return f"nothing in the graph is for the sparse engine: {reasons[0] if reasons else 'it has no nodes'}"
+    """What keeps a layer with weights out says more than the rest."""
+    found = sorted(left, key=lambda item: item.op_type not in ("Conv", "Gemm", "MatMul"))
+    return f"nothing in the graph is for the sparse engine: {found[0] if found else 'it computes nothing'}"

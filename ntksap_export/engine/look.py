@@ -35,6 +35,7 @@ class Look:
         self._folded: dict[str, int] = {}
         self._values: dict[str, Array] = {}
         self._made: dict[str, tuple[Tensor, Batch]] = {}
+        self._disputed: set[str] = set()
         self.folded = {at for at in range(len(index.nodes)) if self._folds(at)}
 
     def attribute(self, at: int, name: str, default: Any = None) -> Any:
@@ -76,9 +77,18 @@ class Look:
         """Remember what a covered node makes."""
         self._made[name] = (tensor, batch)
 
+    def dispute(self, at: int) -> None:
+        """Believe none of onnx's shapes from a node on: it makes another than onnx says."""
+        self._disputed.update(self.index.nodes[at].output)
+
+    def left(self, at: int) -> None:
+        """A node that is not covered hands doubts about shapes on."""
+        if not self._disputed.isdisjoint(self.index.nodes[at].input):
+            self.dispute(at)
+
     def inferred(self, name: str) -> Shape | None:
         """What onnx says of a value's shape."""
-        return self.index.shapes.get(name)
+        return None if name in self._disputed else self.index.shapes.get(name)
 
     def _seen(self, name: str) -> tuple[Tensor, Batch]:
         if name in self._made:

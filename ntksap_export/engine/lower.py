@@ -87,6 +87,7 @@ def lower(index: Index) -> Lowered:
             look.note(step.output, step.made, look.batch(step.inputs[0]))
         except UncoveredError as error:
             reasons[at] = str(error)
+            look.left(at)
     return Lowered(steps, reasons, frozenset(look.folded), look.shapes())
 
 
@@ -104,13 +105,13 @@ def _lowered(look: Look, at: int) -> Step:
         raise UncoveredError(
             f"its output ({made.channels}, {made.height}, {made.width}) is larger than the engine's limit"
         )
-    _check_inferred(look, step.output, made)
+    _check_inferred(look, at, made)
     return step
 
 
-def _check_inferred(look: Look, name: str, made: Tensor) -> None:
-    """Where onnx has another opinion about the shape, the node is not what it seems."""
-    shape = look.inferred(name)
+def _check_inferred(look: Look, at: int, made: Tensor) -> None:
+    """Where onnx has another opinion about the shape, as of some pools with `ceil_mode`, runtimes may have, too."""
+    shape = look.inferred(look.index.nodes[at].output[0])
     ours = (made.channels, made.height, made.width)[: made.rank - 1]
     if shape is None:
         return
@@ -118,4 +119,5 @@ def _check_inferred(look: Look, name: str, made: Tensor) -> None:
     if len(theirs) != len(ours) or any(
         isinstance(size, int) and size != own for size, own in zip(theirs, ours, strict=True)
     ):
+        look.dispute(at)
         raise UncoveredError(f"onnx gives it the shape {shape}; expected (N, {', '.join(map(str, ours))})")

@@ -113,5 +113,5 @@ def _axes(look: Look, at: int, given: Tensor) -> tuple[list[int], bool]:
 
 def _reduced(look: Look, at: int, mode: PoolMode, axes: list[int], keeps: bool) -> Step:
     if axes != [2, 3]:
-        raise UncoveredError(f"it reduces the axes {axes}; the plane's are [2, 3]")
+        raise UncoveredError(f"it reduces {f'the axes {axes}' if axes else 'all axes'}; the plane's are [2, 3]")
     return _global(look, at, mode, rank=4 if keeps else 2)

@@ -64,9 +64,11 @@ def _pads(
         return 0, 0, 0, 0
     if how not in ("SAME_UPPER", "SAME_LOWER"):
         raise UncoveredError(f"its auto_pad is {how}")
+    if tuple(dilations) != (1, 1):
+        raise UncoveredError(f"runtimes disagree on what {how} means under dilations")
     before, after = [], []
-    for size, k, stride, dilation in zip((given.height, given.width), kernel, strides, dilations, strict=True):
-        total = max((-(-size // stride) - 1) * stride + (k - 1) * dilation + 1 - size, 0)
+    for size, reach, stride in zip((given.height, given.width), kernel, strides, strict=True):
+        total = max((-(-size // stride) - 1) * stride + reach - size, 0)
         small, large = total // 2, total - total // 2
         before.append(small if how == "SAME_UPPER" else large)
         after.append(large if how == "SAME_UPPER" else small)

@@ -130,8 +130,9 @@ class Weights:
         if groups == 1 and 4 * rows + 6 * entries >= 4 * flat.size:
             return cls(rows, own, flat.reshape(-1))
         begins = np.arange(rows) // max(rows // groups, 1) * own  # first column of each row's group
-        places = np.flatnonzero(kept) + np.repeat(begins - np.arange(rows) * own, counts)
-        return cls(rows, own * groups, flat[kept], counts, places)
+        found = np.flatnonzero(kept)
+        places = (found - np.repeat(np.arange(rows) * own - begins, counts)).astype(column_type(own * groups))
+        return cls(rows, own * groups, flat.ravel()[found], counts, places)
 
     def dense(self) -> Array:
         """The matrix (rows, columns)."""
@@ -140,6 +141,11 @@ class Weights:
         matrix = np.zeros((self.rows, self.columns), np.float32)
         matrix[np.repeat(np.arange(self.rows), self.counts), self.places] = self.values
         return matrix
+
+
+def column_type(columns: int) -> type[Any]:
+    """The smaller integer that numbers so many columns."""
+    return np.int32 if columns <= 2**31 else np.int64
 
 
 @dataclass(frozen=True, slots=True, eq=False)

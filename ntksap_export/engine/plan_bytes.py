@@ -84,8 +84,9 @@ def _params(operator: Operator, blob: _Blob) -> list[int]:
     match operator:
         case Conv():
             encoding, data, entries = pack_weights(operator.weights)
+            where = blob.add(data)
             bias = NO_BIAS if operator.bias is None else blob.add(np.asarray(operator.bias, "<f4").tobytes())
-            places = (*_wide(blob.add(data)), *_wide(bias), *_wide(entries))
+            places = (*_wide(where), *_wide(bias), *_wide(entries))
             return [*_window(operator.window)[:8], *_activation(operator.activation), encoding, *places]
         case Pool():
             return [int(operator.mode), *_window(operator.window)]
@@ -103,24 +104,26 @@ def pack_weights(weights: Weights) -> tuple[int, bytes, int]:
         return 0, np.ascontiguousarray(weights.values, "<f4").tobytes(), weights.values.size
     counts = np.asarray(weights.counts, np.int64)
     values, deltas = weights.values, _gaps(counts, weights.places)
-    bridges = deltas >> 16  # entries of value 0 before an entry; each leads 2**16 columns on
-    if bridges.any():
+    if deltas.size and int(deltas.max()) > LONGEST_GAP:
+        bridges = deltas >> 16  # entries of value 0 before an entry; each leads 2**16 columns on
         row = np.repeat(np.arange(weights.rows), counts)
         counts = counts + np.bincount(row, weights=bridges, minlength=weights.rows).astype(np.int64)
         last = np.cumsum(bridges + 1) - 1  # where each entry itself comes to stand
         wide_values, wide_deltas = np.zeros(last[-1] + 1, np.float32), np.full(last[-1] + 1, LONGEST_GAP)
         wide_values[last], wide_deltas[last] = values, deltas & LONGEST_GAP
         values, deltas = wide_values, wide_deltas
-    data = counts.astype("<u4").tobytes() + np.asarray(values, "<f4").tobytes() + deltas.astype("<u2").tobytes()
-    return 1, data + bytes(-len(data) % 4), values.size
+    parts = (counts.astype("<u4"), np.asarray(values, "<f4"), deltas.astype("<u2"), np.zeros(values.size % 2, "<u2"))
+    return 1, b"".join(part.data for part in parts), values.size
 
 
 def _gaps(counts: Array, places: Array) -> Array:
     """Columns left out before each entry of a row."""
-    gaps = np.diff(places, prepend=-1) - 1
+    gaps = np.empty_like(places)
+    np.subtract(places[1:], places[:-1], out=gaps[1:])
+    gaps -= 1
     first = (np.cumsum(counts) - counts)[counts > 0]
     gaps[first] = places[first]
-    return np.asarray(gaps, np.int64)
+    return gaps
 
 
 def _window(window: Window) -> list[int]:

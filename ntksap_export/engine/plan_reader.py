@@ -30,6 +30,7 @@ from ntksap_export.engine.operators import (
     Tensor,
     Weights,
     Window,
+    column_type,
 )
 from ntksap_export.engine.plan_bytes import HEADER, KINDS, LONGEST_GAP, MAGIC, NO_BIAS, VERSION
 from ntksap_export.errors import CheckpointError
@@ -193,7 +194,10 @@ def _without_bridges(rows: int, columns: int, counts: Array, values: Array, delt
     places = total - np.repeat(before, counts) - 1
     if places.size and int(places.max()) >= columns:
         _refuse(f"an entry lies in column {int(places.max())} of {columns}")
+    places = places.astype(column_type(columns))
     real = (values != 0) | (deltas != LONGEST_GAP)
+    if real.all():
+        return Weights(rows, columns, values, counts, places)
     row = np.repeat(np.arange(rows), counts)[real]
     return Weights(rows, columns, values[real], np.bincount(row, minlength=rows), places[real])
 

@@ -1,7 +1,7 @@
 """Compares what native/ort_abi.h declares of ONNX Runtime with its own header, by letting the compiler do it.
 
-The header is not part of this package. On Debian 13 it comes with `apt install libonnxruntime-dev` (onnxruntime 1.21, MIT
-licence); any release's `include` folder from onnxruntime's own page will do. Then:
+The header is not part of this package. On Debian 13 it comes with `apt install libonnxruntime-dev` (onnxruntime 1.21,
+MIT licence); any release's `include` folder from onnxruntime's own page will do. Then:
 
     python tests/engine/check_ort_abi.py [folder of onnxruntime_c_api.h]
 
@@ -39,7 +39,8 @@ template <typename R, typename... A> struct Plain<R(A...)> {
   using type = typename Plain<R>::type(typename Plain<A>::type...);
 };
 template <typename R, typename... A> struct Plain<R(A...) noexcept> : Plain<R(A...)> {};
-template <typename A, typename B> constexpr bool same = std::is_same_v<typename Plain<A>::type, typename Plain<B>::type>;
+template <typename A, typename B>
+constexpr bool same = std::is_same_v<typename Plain<A>::type, typename Plain<B>::type>;
 
 #define SLOT(name, slot, result, parameters)                                                  \\
   static_assert(offsetof(OrtApi, name) == slot * sizeof(void*), #name ": another slot");      \\
@@ -56,10 +57,17 @@ static_assert(offsetof(OrtCustomOp, version) == 0 && sizeof(OrtCustomOp) >= size
 static_assert(offsetof(OrtApiBase, GetApi) == offsetof(ort::ApiBase, GetApi));
 static_assert(offsetof(OrtApiBase, GetVersionString) == offsetof(ort::ApiBase, GetVersionString));
 static_assert(same<decltype(OrtApiBase::GetApi), decltype(ort::ApiBase::GetApi)>);
-static_assert(ORT_FAIL == ort::kFail && ORT_INVALID_ARGUMENT == ort::kInvalidArgument && ORT_INVALID_GRAPH == ort::kInvalidGraph);
-static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED == ort::kUndefined && ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT == ort::kFloat);
-static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 == ort::kUint8 && INPUT_OUTPUT_VARIADIC == ort::kVariadic);
-static_assert(OrtMemTypeDefault == 0 && OrtArenaAllocator == ort::kArena && ORT_LOGGING_LEVEL_WARNING == ort::kWarning);
+#define VALUE(theirs, ours) static_assert(int(theirs) == ours, #theirs)
+VALUE(ORT_FAIL, ort::kFail);
+VALUE(ORT_INVALID_ARGUMENT, ort::kInvalidArgument);
+VALUE(ORT_INVALID_GRAPH, ort::kInvalidGraph);
+VALUE(ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED, ort::kUndefined);
+VALUE(ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, ort::kFloat);
+VALUE(ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, ort::kUint8);
+VALUE(INPUT_OUTPUT_VARIADIC, ort::kVariadic);
+VALUE(OrtMemTypeDefault, 0);
+VALUE(OrtArenaAllocator, ort::kArena);
+VALUE(ORT_LOGGING_LEVEL_WARNING, ort::kWarning);
 
 #define ONE(...) +1
 int main() {

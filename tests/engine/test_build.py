@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -207,12 +206,13 @@ def test_without_a_compiler_the_reason_is_kept(
 def test_a_compiler_that_fails_is_no_failure_of_the_install(
     build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    false = shutil.which("false")
-    assert false is not None
-    monkeypatch.setenv("CXX", f"{false} --fast")
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", f"{broken} --fast")
 
     assert not build.put_library(tmp_path / "home", tmp_path / "objects", warn=lambda line: None)
-    assert "false failed: exit code 1\n" == (tmp_path / "home" / "not_built.txt").read_text()
+    assert "broken failed: exit code 3\n" == (tmp_path / "home" / "not_built.txt").read_text()
 
 
 def test_a_wish_that_is_none_is_an_error(build: ModuleType, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.support.native import (
     needs_binutils,
     needs_compiler,
     needs_x86,
+    sanitized_environment,
     symbols,
 )
 
@@ -84,3 +86,15 @@ def test_every_source_compiles_without_its_instruction_set(
     build_library(tmp_path / BUILD.LIBRARY, flags=("-Werror",))
 
     assert not [function for function in functions(tmp_path / BUILD.LIBRARY) if f"{name.lstrip('_')}::" in function]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sanitize", ["address,undefined", "thread"])
+def test_a_library_with_sanitizers_loads_where_they_are(sanitize: str, tmp_path: Path) -> None:
+    library = build_library(tmp_path / BUILD.LIBRARY, sanitize=sanitize)
+    code = "import ctypes, sys; print(ctypes.CDLL(sys.argv[1]).ntksap_abi_version())"
+    command = [sys.executable, "-c", code, str(library)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=sanitized_environment(sanitize))
+
+    assert (0, "1\n", "") == (done.returncode, done.stdout, done.stderr)
+    assert f"__{sanitize[0]}san_init" in symbols(library, "-D", "--undefined-only")

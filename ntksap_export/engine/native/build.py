@@ -43,6 +43,8 @@ X86 = {
     "_avx2": ("-mavx2", "-mfma"),
     "_avx512": ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma"),
 }
+# What every x86-64 CPU has, also where the compiler's own default is richer.
+X86_BASE = "-march=x86-64"
 # So that the library runs beside an older libstdc++ than the compiler's; not every toolchain has the archive. libgcc
 # stays shared: it and what nobody calls of the archive would ask for a newer glibc (g++ 12: 2.36 in place of 2.34).
 STATIC = ("-static-libstdc++", "-Wl,--gc-sections")
@@ -74,7 +76,7 @@ def sources() -> list[tuple[Path, str]]:
 
 def instruction_set_flags(name: str) -> tuple[str, ...]:
     """What the compiler is told for a file of that instruction set; nothing on CPUs that are not x86-64."""
-    return X86[name] if platform.machine().lower() in ("x86_64", "amd64") else ()
+    return (X86_BASE, *X86[name]) if platform.machine().lower() in ("x86_64", "amd64") else ()
 
 
 def exported_symbols() -> list[str]:
@@ -124,14 +126,14 @@ def compile_library(
 
     def compiled(entry: tuple[Path, str]) -> Path:
         path, name = entry
-        extra = instruction_set_flags(name)
+        extra, base = instruction_set_flags(name), instruction_set_flags("")
         try:
             return _compile(path, objects, command, (*FLAGS, *extra, *options), version)
         except BuildError as error:
-            if not extra or (strict and _knows(command, extra)):
+            if extra == base or (strict and _knows(command, extra)):
                 raise
             warn(f"{path.name} is compiled without its instruction set ({error})")
-            return _compile(path, objects, command, (*FLAGS, *options), version)
+            return _compile(path, objects, command, (*FLAGS, *base, *options), version)
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
         made = list(pool.map(compiled, sources()))

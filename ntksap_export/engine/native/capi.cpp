@@ -57,13 +57,12 @@ struct Foreign final : Parallel {
 
 }  // namespace
 
-std::unique_ptr<ntksap_plan> make_plan(const void* bytes, uint64_t size) {
-  std::vector<uint32_t> copy;
-  if (bytes && reinterpret_cast<uintptr_t>(bytes) % 4 != 0) copy = aligned_copy(bytes, size);
-  Plan plan;
-  const std::string reason = parse_plan(copy.empty() ? bytes : copy.data(), size, plan);
-  if (!reason.empty()) throw Failure{NTKSAP_MALFORMED, reason};
+std::unique_ptr<ntksap_plan> make_plan(const void* bytes, uint64_t size, bool keeps) {
   auto made = std::make_unique<ntksap_plan>();
+  if (bytes && (!keeps || reinterpret_cast<uintptr_t>(bytes) % 4 != 0)) made->bytes = aligned_copy(bytes, size);
+  Plan plan;
+  const std::string reason = parse_plan(made->bytes.empty() ? bytes : made->bytes.data(), size, plan);
+  if (!reason.empty()) throw Failure{NTKSAP_MALFORMED, reason};
   made->inputs = shapes_of(plan, plan.inputs);
   made->outputs = shapes_of(plan, plan.outputs);
   made->executor = Executor::create(plan);
@@ -84,7 +83,7 @@ int ntksap_create(const void* bytes, uint64_t size, ntksap_plan** plan, char* er
   return guarded(error, error_size, [&] {
     need(plan, "a null pointer in place of where the plan goes");
     *plan = nullptr;
-    *plan = make_plan(bytes, size).release();
+    *plan = make_plan(bytes, size, false).release();
   });
 }
 
@@ -140,7 +139,7 @@ const char* ntksap_describe(ntksap_plan* plan) {
     need(plan, "no plan");
     plan->description = plan->executor->describe();
   });
-  return code == NTKSAP_OK ? plan->description.c_str() : "[]";
+  return code == NTKSAP_OK ? plan->description.c_str() : "{}";
 }
 
 }  // extern "C"

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "layout.h"
+#include "memory.h"
 #include "plan.h"
 
 namespace ntksap {
@@ -36,6 +37,8 @@ struct PairGroup {
   uint32_t pairs, length;
 };
 
+constexpr int kRowsBehind = 16;  // rows of -1 that stand behind a form's rows: kernels look ahead
+
 struct SparseBlock {
   uint32_t column_begin, column_end;
   std::vector<PairGroup> groups;
@@ -49,21 +52,30 @@ struct SparseForm {
   bool packed = false;
   uint32_t row_begin = 0, row_end = 0;
   std::vector<SparseBlock> blocks;
-  std::vector<float> values;
-  std::vector<int32_t> offsets;         // in place: floats from the tile's source
-  std::vector<uint16_t> packed_offsets;  // packed: 64-byte lines from the packed tile's begin
-  std::vector<int32_t> rows;
+  Large<float> values;
+  Large<int32_t> offsets;          // in place: floats from the tile's source
+  Large<uint16_t> packed_offsets;  // packed: 64-byte lines from the packed tile's begin
+  std::vector<int32_t> rows;  // ~row: a copy of its partner, where their number is odd; its sums go nowhere
   uint64_t bytes() const;
 };
 
-// Weights of some rows as a dense matrix in blocks of `height` rows: [row block][column][height].
+// Weights of some rows as a dense matrix: [block of columns][block of `height` rows][column][height], as they are read.
 struct DenseForm {
   int vectors = 0, height = 0;
   bool packed = false;
   uint32_t row_begin = 0, row_end = 0, columns = 0, block = 0;  // columns of a block
-  std::vector<float> values;
+  Large<float> values;
   std::vector<int32_t> offsets;  // of all columns, from the tile's source
   size_t blocks() const { return (columns + block - 1) / block; }
+};
+
+struct Phase {
+  uint32_t ry, rx;
+};
+
+struct Phases {
+  uint32_t sh, sw, count;
+  const Phase* list;
 };
 
 struct ConvKernels {
@@ -75,6 +87,8 @@ struct ConvKernels {
   void (*dense)(const DenseForm&, size_t block, bool first, bool last, const Tile&);
   // Copies columns [begin, end) of a tile: vectors x 16 floats from source + offsets[k] to `to` + (k - begin) * line floats.
   void (*pack)(const float* source, const int32_t* offsets, uint32_t begin, uint32_t end, int vectors, int line, float* to);
+  // The phases of one channel, one plane after the other: rows y * sh + ry, columns x * sw + rx, zeros where there are none.
+  void (*split)(const float* src, const Layout& from, float* dst, const Layout& to, const Phases&);
   // rows x vectors of 1 x 1 tensors with one lane: out[o] = act(bias + sum W x + residual)
   void (*vector_dense)(const float* weights, uint32_t columns, const float* x, uint32_t row_begin, uint32_t row_end, const Tile&);
   void (*vector_sparse)(const float* values, const int32_t* columns, const uint64_t* row_starts, const float* x, uint32_t row_begin,

@@ -67,7 +67,7 @@ void add_pair(SparseForm& form, SparseBlock& block, const Entries& e, const std:
     }
   }
   form.rows.push_back(int32_t(a.row));
-  form.rows.push_back(int32_t(b.row));
+  form.rows.push_back(a.row == b.row ? ~int32_t(b.row) : int32_t(b.row));
   if (!block.groups.empty() && block.groups.back().length == length)
     ++block.groups.back().pairs;
   else
@@ -111,10 +111,11 @@ SparseForm make_sparse(const Entries& e, const std::vector<int32_t>& offsets, co
     SparseBlock block{begin, std::min(columns, begin + choice.block), {}, form.values.size(), form.rows.size()};
     const bool every_row = begin == 0 || block.column_end == columns;
     const std::vector<Segment> segments = segments_of(e, row_begin, next, block.column_end, every_row);
-    for (size_t i = 0; i < segments.size(); i += 2)  // an odd row is its own partner: written twice, with one result
+    for (size_t i = 0; i < segments.size(); i += 2)  // an odd row is its own partner
       add_pair(form, block, e, offsets, segments[i], segments[std::min(i + 1, segments.size() - 1)]);
     if (every_row || !segments.empty()) form.blocks.push_back(std::move(block));
   }
+  form.rows.insert(form.rows.end(), kRowsBehind, -1);
   return form;
 }
 
@@ -128,11 +129,14 @@ DenseForm make_dense(const Entries& e, const std::vector<int32_t>& offsets, cons
   form.columns = uint32_t(offsets.size());
   form.block = choice.block;
   form.offsets = offsets;
-  form.values.assign(rounded(row_end - row_begin, uint64_t(height)) * form.columns, 0.0f);
+  const uint64_t h = uint64_t(height), row_blocks = rounded(row_end - row_begin, h) / h;
+  form.values.assign(row_blocks * h * form.columns, 0.0f);
   for (uint32_t row = row_begin; row < row_end; ++row) {
-    const uint32_t i = row - row_begin;
-    float* to = form.values.data() + uint64_t(i / height) * height * form.columns + i % height;
-    for (uint64_t j = e.starts[row]; j < e.starts[row + 1]; ++j) to[uint64_t(e.columns[j]) * height] = e.values[j];
+    const uint64_t i = row - row_begin;
+    for (uint64_t j = e.starts[row]; j < e.starts[row + 1]; ++j) {
+      const uint32_t k = uint32_t(e.columns[j]), begin = k / form.block * form.block, width = std::min(form.block, form.columns - begin);
+      form.values[begin * row_blocks * h + i / h * h * width + (k - begin) * h + i % h] = e.values[j];
+    }
   }
   return form;
 }

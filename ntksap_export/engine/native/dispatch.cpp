@@ -12,7 +12,7 @@ Isa detect() {
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-                    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("f16c");
+                    __builtin_cpu_supports("avx512dq");
   if (avx2) return wide ? Isa::Avx512 : Isa::Avx2;
 #endif
   return Isa::Portable;

@@ -11,7 +11,7 @@ namespace ntksap {
 
 class Executor {
  public:
-  // Copies what it needs: the bytes that `plan` was read from may go afterwards. Throws std::bad_alloc.
+  // The bytes that `plan` was read from must outlive the executor. Throws std::bad_alloc, std::length_error.
   static std::unique_ptr<Executor> create(const Plan& plan);
   virtual ~Executor() = default;
 

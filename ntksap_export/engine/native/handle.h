@@ -13,6 +13,7 @@
 #include "pool.h"
 
 struct ntksap_plan {
+  std::vector<uint32_t> bytes;  // of the plan, unless the caller keeps them
   std::vector<ntksap::TensorInfo> inputs, outputs;
   std::unique_ptr<ntksap::Executor> executor;
   std::unique_ptr<ntksap::Pool> pool;  // made by the first ntksap_run with more than one thread
@@ -27,8 +28,8 @@ struct Failure {
   std::string reason;
 };
 
-// Reads and packs; throws Failure or std::bad_alloc.
-std::unique_ptr<ntksap_plan> make_plan(const void* bytes, uint64_t size);
+// Reads and packs; throws Failure or std::bad_alloc. With `keeps`, the bytes stay where they are as long as the plan lives.
+std::unique_ptr<ntksap_plan> make_plan(const void* bytes, uint64_t size, bool keeps);
 
 // One line into a caller's buffer, cut where it is too long.
 inline void tell(const char* reason, char* error, size_t error_size) noexcept {

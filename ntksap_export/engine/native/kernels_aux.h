@@ -1,6 +1,6 @@
 // What runs beside the convolutions, for one instruction set. Each works on the channels [c0, c1) of its output, so that
 // the caller can deal channels out to threads, and writes all of these channels: margins and gaps of the output become zero,
-// whatever was there. Lanes are the layouts'. In place (dst = src, one layout) only add, multiply and activate.
+// whatever was there. Lanes are the layouts'. In place only add, multiply and activate, where all have one layout.
 #pragma once
 
 #include "layout.h"
@@ -13,9 +13,6 @@ struct AuxKernels {
   // n-th at src + n * image_stride; lanes without an image become zero. All of a channel is written, margins too.
   void (*load)(const float* src, int64_t image_stride, int images, float* dst, const Layout& to, int c0, int c1);
   void (*store)(const float* src, const Layout& from, float* dst, int64_t image_stride, int images, int c0, int c1);
-  // From lanes 1 to one lane of lanes 16, channels of one shape: the images of a group one after the other from lane 0 on,
-  // which clears the others.
-  void (*interleave)(const float* src, const Layout& from, float* dst, const Layout& to, int lane, int c0, int c1);
   void (*pool)(const float* src, const Layout& from, float* dst, const Layout& to, const Window&, PoolMode, int c0, int c1);
   void (*global_pool)(const float* src, const Layout& from, float* dst, const Layout& to, PoolMode, int c0, int c1);
   // Two inputs of the output's shape (add; multiply with each = true), or the second (C, 1, 1).

@@ -53,7 +53,8 @@ NTKSAP_API void ntksap_destroy(ntksap_plan* plan); /* null: nothing */
 NTKSAP_API int ntksap_plan_io(const ntksap_plan* plan, uint32_t* n_inputs, uint32_t* n_outputs);
 NTKSAP_API int ntksap_plan_tensor(const ntksap_plan* plan, int is_output, uint32_t index, uint32_t chwr[4]);
 
-/* JSON: per operator its kind, shape, density, the kernel chosen and its time. Belongs to the plan, until the next call. */
+/* JSON: the instruction set, and `operators`: kind, shapes, density, the kernel chosen and its time in the last run, of those
+ * that have run. Belongs to the plan, until the next call. */
 NTKSAP_API const char* ntksap_describe(ntksap_plan* plan);
 
 /* What onnxruntime looks for in a custom op library (OrtStatus* etc. are its own types, null is success). */

@@ -97,7 +97,7 @@ class Kernel {
     if (bytes.type != ort::kUint8 || bytes.dims.size() != 1)
       fail(NTKSAP_MALFORMED, "its last input, the plan, must be a row of uint8 (element type 2); got element type " + std::to_string(bytes.type) +
                                  " of shape " + spelled(bytes.dims));
-    plan_ = make_plan(data_of(api, value), uint64_t(bytes.dims[0]));
+    plan_ = make_plan(data_of(api, value), uint64_t(bytes.dims[0]), true);  // initializers live as long as the session
     if (plan_->inputs.size() != inputs - 1 || plan_->outputs.size() != outputs)
       fail(NTKSAP_MALFORMED, "the node has " + std::to_string(inputs - 1) + " inputs beside the plan and " + std::to_string(outputs) +
                                  " outputs, the plan has " + std::to_string(plan_->inputs.size()) + " and " + std::to_string(plan_->outputs.size()));

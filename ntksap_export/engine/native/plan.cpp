@@ -17,7 +17,7 @@ struct Header {
 
 Header read_header(const Bytes& bytes) {
   if (bytes.size() < kHeaderBytes) refuse("a plan begins with 64 bytes of header; got " + text(bytes.size()) + " bytes");
-  const unsigned char* magic = bytes.range(0, 8, 1, "magic bytes", "the plan");
+  const unsigned char* magic = bytes.range(0, 8, 1, "magic bytes", "the plan has");
   require(std::memcmp(magic, kMagic, 8) == 0, "not a plan of the engine: it does not begin with NTKSPLN1");
   if (bytes.u32(8) != kVersion) refuse("a plan of version " + text(bytes.u32(8)) + "; this library reads version " + text(kVersion));
   Header header{bytes.u32(12), bytes.u32(16), bytes.u32(20), bytes.u32(24), bytes.u32(28), bytes.u64(32), bytes.u64(40), bytes.u64(48)};
@@ -43,17 +43,17 @@ void check_counts(const Header& header) {
 void check_places(const Bytes& bytes, const Header& header) {
   if (header.code_offset < tables_end(header) || header.code_offset % 4 != 0)
     refuse("the code begins at byte " + text(header.code_offset) + "; wanted a multiple of 4 from " + text(tables_end(header)) + " on");
-  bytes.range(header.code_offset, header.code_words, 4, "the words of the code", "the plan");
+  bytes.range(header.code_offset, header.code_words, 4, "the words of the code", "the plan has");
   const uint64_t code_end = header.code_offset + header.code_words * 4;
   if (header.blob_offset < code_end || header.blob_offset % kBlobAlignment != 0)
     refuse("the weights begin at byte " + text(header.blob_offset) + "; wanted a multiple of 64 from " + text(code_end) + " on");
-  bytes.range(header.blob_offset, header.blob_bytes, 1, "the weights", "the plan");
+  bytes.range(header.blob_offset, header.blob_bytes, 1, "the weights", "the plan has");
   const uint64_t end = header.blob_offset + header.blob_bytes;
   if (end != bytes.size()) refuse("the plan ends at byte " + text(end) + ", but " + text(bytes.size()) + " bytes were given");
 }
 
 void check_zeros(const Bytes& bytes, uint64_t begin, uint64_t end) {
-  const unsigned char* gap = bytes.range(begin, end - begin, 1, "the bytes between the parts", "the plan");
+  const unsigned char* gap = bytes.range(begin, end - begin, 1, "the bytes between the parts", "the plan has");
   for (uint64_t i = 0; i < end - begin; ++i)
     if (gap[i] != 0) refuse("byte " + text(begin + i) + " lies between two parts of the plan and is not zero");
 }
@@ -195,7 +195,7 @@ void read_operator(Words& code, const Bytes& blob, const Plan& plan, Written& wr
 }
 
 void read_operators(const Bytes& bytes, const Header& header, Written& written, Plan& plan) {
-  const Bytes blob(bytes.range(header.blob_offset, header.blob_bytes, 1, "the weights", "the plan"), header.blob_bytes);
+  const Bytes blob(bytes.range(header.blob_offset, header.blob_bytes, 1, "the weights", "the plan has"), header.blob_bytes);
   Words code(bytes, header.code_offset, header.code_words);
   for (uint64_t i = 0; i < header.ops; ++i) {
     std::string name = "operator " + text(i);
@@ -259,7 +259,7 @@ const char* kind_name(Kind kind) {
 
 std::string parse_plan(const void* bytes, uint64_t size, Plan& plan) {
   plan = Plan{};
-  if (bytes == nullptr) return "no bytes were given";
+  if (bytes == nullptr && size > 0) return "no bytes were given";
   if (reinterpret_cast<uintptr_t>(bytes) % 4 != 0) return "a plan must begin at an address that is a multiple of 4";
   try {
     parse(Bytes(bytes, size), plan);

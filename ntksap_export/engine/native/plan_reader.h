@@ -38,17 +38,18 @@ class Bytes {
 
   uint64_t size() const { return size_; }
 
-  // The address of `count` elements of `width` bytes from `offset` on; refused where they do not all lie inside.
+  // The address of `count` elements of `width` bytes from `offset` on; refused where they do not all lie inside,
+  // as "`what` end at byte ..., `whole` ...".
   const unsigned char* range(uint64_t offset, uint64_t count, uint64_t width, const char* what, const char* whole) const {
     const bool countable = count <= (~uint64_t(0) - offset) / width;
     const uint64_t end = countable ? offset + count * width : ~uint64_t(0);
-    if (end > size_) refuse(std::string(what) + " end at byte " + (countable ? text(end) : "2^64 or more") + ", " + whole + " has " + text(size_));
+    if (end > size_) refuse(std::string(what) + " end at byte " + (countable ? text(end) : "2^64 or more") + ", " + whole + " " + text(size_));
     return data_ + offset;
   }
 
   uint32_t u32(uint64_t offset) const {
     uint32_t value;
-    std::memcpy(&value, range(offset, 1, 4, "four bytes", "the plan"), 4);
+    std::memcpy(&value, range(offset, 1, 4, "four bytes", "the plan has"), 4);
     return value;
   }
 

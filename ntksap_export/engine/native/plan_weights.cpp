@@ -4,7 +4,7 @@
 namespace ntksap {
 namespace {
 
-constexpr char kBlob[] = "the plan's weights";
+constexpr char kBlob[] = "the plan's weights have";
 
 template <typename T>
 const T* array(const Bytes& blob, uint64_t offset, uint64_t count, const char* what) {
@@ -50,6 +50,7 @@ void read_weights(Words& code, const Bytes& blob, const Plan& plan, Op& op) {
   w.sparse = encoding == 1;
   w.rows = plan.tensors[op.output].channels;
   w.columns = uint64_t(plan.tensors[op.inputs[0]].channels) * op.window.kh * op.window.kw;
+  if (w.columns > kMaxElements) refuse("its rows have " + text(w.columns) + " columns; at most " + text(kMaxElements) + " are allowed");
   const uint64_t weights = code.take_u64(), bias = code.take_u64();
   w.nnz = code.take_u64();
   if (w.sparse) place_sparse(blob, weights, w);
