@@ -3,6 +3,7 @@
 #include "executor.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "dispatch.h"
 #include "mode.h"
@@ -30,6 +31,8 @@ class EngineExecutor final : public Executor {
   explicit EngineExecutor(const Plan& plan) : plan_(plan), kernels_(kernels_of(choose_isa())) {
     cut_ = cut_of(plan_);
     crossing_ = crossing_tensors(plan_, cut_);
+    planes_ = std::make_unique<Mode>(plan_, kernels_, 1);
+    planes_->prepare(0, plan_.ops.size(), std::max(1u, std::thread::hardware_concurrency()));  // as most sessions will ask for
   }
 
   // Where memory runs out, what was made so far goes: the next run begins anew.

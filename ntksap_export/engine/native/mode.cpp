@@ -4,6 +4,8 @@
 #include <chrono>
 #include <exception>
 
+#include "tune_cache.h"
+
 namespace ntksap {
 
 namespace {
@@ -161,6 +163,7 @@ void Mode::prepare(size_t begin, size_t end, size_t threads) {
   need_contexts(1);
   for (size_t i = begin; i < end; ++i)
     if (layers_[i] && prepared_[i] != threads) prepare_layer(i, threads);
+  save_deals();
   for (auto& context : contexts_) {
     if (context->scratch.size() < threads) context->scratch.resize(threads);
   }

@@ -111,12 +111,24 @@ class Kernel {
     if (batch == 0) return;
     const std::lock_guard<std::mutex> one_at_a_time(mutex_);
     SessionThreads threads(api_, context, lanes_);
-    plan_->executor->run(inputs.data(), outputs.data(), batch, threads);
+    Call call{plan_->executor.get(), inputs.data(), outputs.data(), batch, &threads};
+    threads.lead([](void* user) {
+      const Call& c = *static_cast<Call*>(user);
+      c.executor->run(c.inputs, c.outputs, c.batch, *c.threads);
+    }, &call);
   }
 
   const OrtApi* api() const { return api_; }
 
  private:
+  struct Call {
+    Executor* executor;
+    const float* const* inputs;
+    float* const* outputs;
+    int64_t batch;
+    Parallel* threads;
+  };
+
   const OrtValue* constant(const OrtKernelInfo* info, size_t index) const {
     int is_constant = 0;
     const OrtValue* value = nullptr;
