@@ -93,7 +93,7 @@ void run_tasks(Parallel& parallel, size_t count, void (*task)(void*, size_t, siz
   if (all.failure) std::rethrow_exception(all.failure);
 }
 
-Mode::Mode(const Plan& plan, const Kernels& kernels, int lanes) : plan_(plan), kernels_(kernels), lanes_(lanes) {
+Mode::Mode(const Plan& plan, const Kernels& kernels, int lanes) : plan_(plan), kernels_(kernels) {
   const Gaps gaps(plan);
   const size_t ops = plan.ops.size();
   for (const TensorInfo& tensor : plan.tensors) layouts_.push_back(tensor_layout(tensor, gaps, lanes));
