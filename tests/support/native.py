@@ -59,6 +59,15 @@ def build_library(
     return out
 
 
+def build_program(out: Path, source: Path, sanitize: str = "") -> Path:
+    """Write the program of one C++ file and all of the engine to `out`; gives `out`."""
+    command, options = BUILD.find_compiler(), BUILD.sanitizer_flags(sanitize)
+    objects = BUILD.compile_objects(OBJECTS, command, options)
+    flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", f"-I{BUILD.NATIVE}", *options]
+    subprocess.run([*command, *flags, str(source), *map(str, objects), "-o", str(out)], check=True)
+    return out
+
+
 def sanitized_environment(sanitize: str = "address,undefined") -> dict[str, str]:
     """The environment of a Python process that may load a library with these sanitizers.
 

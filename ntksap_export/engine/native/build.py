@@ -116,12 +116,28 @@ def compile_library(
         BuildError: no compiler, no sources, or what the compiler said first.
     """
     command = tuple(compiler or find_compiler())
+    options = (*flags, *sanitizer_flags(sanitize))
+    made = compile_objects(objects, command, options, strict=strict, warn=warn)
+    _link(out, made, command, options, plain=not sanitize)
+
+
+def sanitizer_flags(names: str) -> tuple[str, ...]:
+    """What the compiler is told for these sanitizers ("address,undefined"); nothing for none."""
+    return ("-O1", "-g", "-fno-omit-frame-pointer", f"-fsanitize={names}", "-fno-sanitize-recover=all") if names else ()
+
+
+def compile_objects(
+    objects: Path,
+    command: Sequence[str],
+    options: Sequence[str] = (),
+    *,
+    strict: bool = True,
+    warn: Callable[[str], None] = print,
+) -> list[Path]:
+    """The object files of all sources in the order of linking; arguments and errors are `compile_library`'s."""
     if not sources():
         raise BuildError("no C++ sources")
     objects.mkdir(parents=True, exist_ok=True)
-    options = tuple(flags)
-    if sanitize:
-        options += ("-O1", "-g", "-fno-omit-frame-pointer", f"-fsanitize={sanitize}", "-fno-sanitize-recover=all")
     version = _call([*command, "--version"])
 
     def compiled(entry: tuple[Path, str]) -> Path:
@@ -136,8 +152,7 @@ def compile_library(
             return _compile(path, objects, command, (*FLAGS, *base, *options), version)
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
-        made = list(pool.map(compiled, sources()))
-    _link(out, made, command, options, plain=not sanitize)
+        return list(pool.map(compiled, sources()))
 
 
 def put_library(home: Path, objects: Path, *, mode: str = "", warn: Callable[[str], None]) -> bool:

@@ -119,11 +119,9 @@ static std::vector<float> split(const ConvLayer& layer, const ConvKernels& kerne
   const ConvGeometry& g = layer.geometry();
   if (g.reading != Reading::Copied) return data;
   std::vector<float> copy(size_t(g.source.floats()) + 64, 0.0f);
-  const size_t phases = g.split.phases.size();
+  const Phases phases{g.split.sh, g.split.sw, uint32_t(g.split.phases.size()), g.split.phases.data()};
   for (int c = 0; c < from.channels; ++c)
-    for (size_t p = 0; p < phases; ++p)
-      kernels.split(data.data() + c * from.stride, from, copy.data() + (size_t(c) * phases + p) * size_t(g.source.stride), g.source,
-                    g.split.sh, g.split.sw, g.split.phases[p].first, g.split.phases[p].second);
+    kernels.split(data.data() + c * from.stride, from, copy.data() + c * int64_t(phases.count) * g.source.stride, g.source, phases);
   return copy;
 }
 
@@ -150,7 +148,7 @@ static void check_choice(const Case& t, ConvLayer& layer, const Choice& choice, 
                          const std::vector<float>& residual) {
   const Layout& to = layer.output();
   const std::string before = what;
-  layer.prepare(choice, size_t(draw(1, 3)));
+  layer.prepare(choice, size_t(draw(1, 3)), size_t(draw(1, 3)));
   what += ", " + layer.kernel() + ", " + std::to_string(layer.parts()) + " parts";
   Scratch scratch;
   layer.reserve(scratch);
