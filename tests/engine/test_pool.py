@@ -22,7 +22,11 @@ needs_library = pytest.mark.skipif(not available(), reason="the engine is not bu
 def stress(program: Path, jobs: int, sanitize: str = "") -> str:
     flags = ["-std=c++17", "-O1", "-g", "-pthread", "-Wall", "-Wextra", "-Werror", f"-I{BUILD.NATIVE}"]
     flags += [f"-fsanitize={sanitize}"] if sanitize else []
-    sources = [str(ROOT / "tests" / "engine" / "pool_stress.cpp"), str(BUILD.NATIVE / "pool.cpp"), str(BUILD.NATIVE / "crew.cpp")]
+    sources = [
+        str(ROOT / "tests" / "engine" / "pool_stress.cpp"),
+        str(BUILD.NATIVE / "pool.cpp"),
+        str(BUILD.NATIVE / "crew.cpp"),
+    ]
     subprocess.run([*BUILD.find_compiler(), *flags, *sources, "-o", str(program)], check=True)
     return subprocess.run([str(program), str(jobs)], check=True, capture_output=True, text=True).stdout
 
