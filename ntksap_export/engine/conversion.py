@@ -238,4 +238,4 @@ def _name(index: Index, at: int) -> str:
 def _nothing(left: Iterable[Left]) -> str:
     """What keeps a layer with weights out says more than the rest."""
     found = sorted(left, key=lambda item: item.op_type not in ("Conv", "Gemm", "MatMul"))
-    return f"nothing in the graph is for the sparse engine: {found[0] if found else 'it computes nothing'}"
+    return f"nothing in the graph is for the sparse engine: {found[0] if found else 'it has no nodes'}"

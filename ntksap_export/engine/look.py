@@ -96,6 +96,8 @@ class Look:
         shape = self.inferred(name)
         if self.constant(name) is not None:
             raise UncoveredError(f"'{name}' is constant")
+        if name in self._disputed:
+            raise UncoveredError(f"onnx may be wrong about the shape of '{name}'")
         if shape is None:
             raise UncoveredError(f"the shape of '{name}' is not known")
         if (kind := self.index.types[name]) != onnx.TensorProto.FLOAT:

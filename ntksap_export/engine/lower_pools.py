@@ -7,6 +7,7 @@ import numpy as np
 from ntksap_export.engine.look import Look
 from ntksap_export.engine.lower_windows import out_size, window_of
 from ntksap_export.engine.operators import PoolMode, Tensor, Window
+from ntksap_export.engine.plan_reader import MOST_KERNEL
 from ntksap_export.engine.steps import Step, UncoveredError
 
 
@@ -67,8 +68,8 @@ def pad(look: Look, at: int) -> Step:
         raise UncoveredError(f"it pads by {stored}: not around the plane alone")
     made = Tensor(given.channels, given.height + top + bottom, given.width + left + right)
     window = Window(top=top, left=left, bottom=bottom, right=right)
-    if max(bottom, right) > 60:
-        raise UncoveredError("its padding is wider than 60")
+    if max(top + bottom, left + right) > MOST_KERNEL:
+        raise UncoveredError(f"its padding is wider than {MOST_KERNEL}")
     return Step("pad", [node.input[0]], node.output[0], given, made, window=window)
 
 
@@ -78,6 +79,8 @@ def _pool(look: Look, at: int, mode: PoolMode) -> Step:
     if given.rank != 4:
         raise UncoveredError("only two-dimensional windows are covered")
     window = window_of(look, at, given, look.attribute(at, "kernel_shape", []))
+    if max(window.top, window.bottom) > window.reach[0] or max(window.left, window.right) > window.reach[1]:
+        raise UncoveredError("its padding is wider than its kernel")
     height, width = out_size(window, given, bool(look.attribute(at, "ceil_mode", 0)))
     _check_filled(window, given, height, width)
     made = Tensor(given.channels, height, width)

@@ -37,7 +37,9 @@ def conv(look: Look, at: int) -> Step:
 
 
 def reaches(window: Window, given: Tensor, made: Tensor) -> bool:
-    """Whether the output ends at most one reach of the kernel beyond the input, which is the plan's limit."""
+    """Whether the padding is nowhere wider than the kernel reaches, which is the plan's limit."""
+    if window.top > window.reach[0] or window.left > window.reach[1]:
+        return False
     down = (made.height - 1) * window.sh <= given.height + window.top
     return down and (made.width - 1) * window.sw <= given.width + window.left
 

@@ -140,12 +140,13 @@ def _as_conv(_: Body, step: Step) -> None:
         step.bias = step.shift
         step.kind, step.groups = "conv", step.given.channels
     elif step.kind == "pad":
-        # an output may end one reach behind the input: so the kernel reaches that far, and sees with its last position
+        # margins may be as wide as the kernel reaches: so it reaches that far, and sees with one position only
         window, channels = step.window, step.given.channels
         down, right = max(window.bottom - 1, 0), max(window.right - 1, 0)
-        step.kernel = np.zeros((channels, 1, down + 1, right + 1), np.float32)
+        top, left = window.top + down, window.left + right
+        step.window = Window(max(top, down + 1), max(left, right + 1), top=top, left=left)
+        step.kernel = np.zeros((channels, 1, step.window.kh, step.window.kw), np.float32)
         step.kernel[:, :, down, right] = 1
-        step.window = Window(down + 1, right + 1, top=window.top + down, left=window.left + right)
         step.kind, step.groups = "conv", channels
 
 

@@ -1,4 +1,4 @@
-"""A plan as data: what the sparse engine does, in the order in which it does it (docs/engine.md).
+"""A plan as data: what the sparse engine does, in the order in which it does it (docs/engine-plan.md).
 
 Tensors are numbered; each is written once, as an input of the plan or as the `output` of one operator, before it is
 read. The batch is not part of a shape: every plan takes any.

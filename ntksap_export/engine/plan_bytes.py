@@ -1,4 +1,4 @@
-"""Plans as bytes, as the engine's library reads them; little endian, the format stands in docs/engine.md.
+"""Plans as bytes, as the engine's library reads them; little endian, the format stands in docs/engine-plan.md.
 
     header | tensors | inputs | outputs | code | zeros | blob (weights and biases)
 

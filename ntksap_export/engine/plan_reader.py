@@ -209,13 +209,15 @@ def _window(params: list[int]) -> Window:
         (window.sh, window.sw, MOST_STRIDE),
         (window.dh, window.dw, MOST_DILATION),
     )
-    if any(not 1 <= size <= most for *sizes, most in kernel for size in sizes) or max(params[6:]) > MOST_SIDE:
+    if any(not 1 <= size <= most for *sizes, most in kernel for size in sizes):
         _refuse(f"a window is {window}")
+    if max(window.top, window.bottom) > window.reach[0] or max(window.left, window.right) > window.reach[1]:
+        _refuse(f"the padding is wider than the kernel reaches: {window}")
     return window
 
 
 def _conv_fits(window: Window, given: Tensor, made: Tensor) -> bool:
-    """Whether the output ends at most one reach of the kernel beyond the input."""
+    """Whether the output ends at most one reach of the kernel behind the input."""
     down = (made.height - 1) * window.sh <= given.height + window.top
     return down and (made.width - 1) * window.sw <= given.width + window.left
 

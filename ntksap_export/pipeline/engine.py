@@ -95,10 +95,16 @@ def refuse_engine(graph: Graph, name: str, what: str) -> None:
         raise ConfigError(f"'{name}' is made for the sparse engine, {what}; use the model.onnx that it was made of")
 
 
+def remove_body(places: Places) -> None:
+    """Delete the engine's graph of another `plain` than the one that is there now."""
+    for path in (places.target, places.rejected):
+        remove_graph(path)
+
+
 def write_body(
     config: RunConfig, graph: Graph, images: tuple[int, ...], compare: Compare, places: Places, progress: Progress
 ) -> Body:
-    """Write the engine's graph where `--engine` asks for it; one of before is removed in any case.
+    """Write the engine's graph where `--engine` asks for it; one that is there stays until another takes its place.
 
     Args:
         config: of the export.
@@ -108,10 +114,9 @@ def write_body(
         places: of the files; only a graph that agrees gets to its target.
         progress: where is said what the engine does not cover, and how fast it is.
     """
-    for path in (places.target, places.rejected):  # of another graph
-        remove_graph(path)
     if not config.engine:
         return Body()
+    remove_graph(places.rejected)
     name = places.target.name
     try:
         made = engine.convert(graph)

@@ -21,7 +21,14 @@ from ntksap_export.config import RunConfig, make_config
 from ntksap_export.errors import CheckpointError, ConfigError, ExportError, RunDirectoryError
 from ntksap_export.graph import Preprocessing, files_of, move_graph, remove_graph
 from ntksap_export.masks import Mask
-from ntksap_export.pipeline.engine import Places, against_model, check_engine, engine_summary, write_body
+from ntksap_export.pipeline.engine import (
+    Places,
+    against_model,
+    check_engine,
+    engine_summary,
+    remove_body,
+    write_body,
+)
 from ntksap_export.pipeline.exporting import Made, graph_of, pass_lines, passes_json, write_graph
 from ntksap_export.pipeline.graph_input import as_taken, behind_input, check_normalizes, normalizes
 from ntksap_export.pipeline.precisions import RejectedError
@@ -105,6 +112,8 @@ def export_any(
             raise ExportError(f"{parity.complaint()}; see {rejected}")
         move_graph(staged, out)
         places, judge = Places.beside(out, Path(beside)), against_model(reference, images)
+        if config.engine:
+            remove_body(places)
         body = write_body(config, graph, images.shape, judge, places, progress)
     stored |= {"engine": body.entry} if body.entry else {}
     remove_graph(rejected)

@@ -27,7 +27,7 @@ from ntksap_export.graph import (
 from ntksap_export.graph import export as export_graph
 from ntksap_export.masks import Mask
 from ntksap_export.pipeline.context import Context
-from ntksap_export.pipeline.engine import BODY, REJECTED, Places, against_model, write_body
+from ntksap_export.pipeline.engine import BODY, REJECTED, Places, against_model, remove_body, write_body
 from ntksap_export.pipeline.graph_input import (
     behind_input,
     graph_images,
@@ -83,6 +83,7 @@ def run_export(context: Context) -> tuple[str, ...]:
     }
     write_json(run.file("parity.json"), stored)
     places = Places(run.file("model.onnx"), run.file(BODY), run.workspace / BODY, run.file(REJECTED))
+    remove_body(places)
     judge = against_model(reference, images)
     body = write_body(config, graph, images.shape, judge, places, context.progress)
     stored |= {"engine": body.entry} if body.entry else {}

@@ -19,6 +19,7 @@ from ntksap_export.errors import UnavailableError
 from ntksap_export.profiling import opening
 from ntksap_export.profiling.activations import activation_peak, held_bytes
 from ntksap_export.profiling.cells import Cell, Variant, plan_cells
+from ntksap_export.profiling.engine_rows import with_operators
 from ntksap_export.profiling.one_shot import ask
 from ntksap_export.profiling.roofline import WORKER, measure_machine
 from ntksap_export.profiling.settings import Settings
@@ -27,6 +28,7 @@ from ntksap_export.runtime import backends
 from ntksap_export.runtime.session import Images
 
 if TYPE_CHECKING:
+    from ntksap_export.graph import Graph
     from ntksap_export.graph.costs import NodeCost
     from ntksap_export.graph.marks import Marked
     from ntksap_export.runtime.tracing.traced import NodeTime, Trace
@@ -139,7 +141,20 @@ def _graph_nodes(spec: Mapping[str, Any], folder: Path) -> Row:
     rows = graph_rows(trace, marks, costs)
     for row, node in zip(rows, trace.nodes, strict=True):
         row["in_use_bytes"] = (held or {}).get(node.name)
-    return _summary(trace, rows) | activation_peak(held)
+    return _with_engine(graph, spec, _summary(trace, rows)) | activation_peak(held)
+
+
+def _with_engine(graph: Graph, spec: Mapping[str, Any], found: Row) -> Row:
+    """The same with what runs inside the sparse engine's nodes, where its clock tells it: at one image a call."""
+    from ntksap_export.engine import ENGINE_DOMAIN
+
+    if ENGINE_DOMAIN not in graph.domains or spec["batch"] != 1:
+        return found
+    from ntksap_export.runtime.tracing import engine
+
+    told = {name: engine.operators(plan, spec["threads"]) for name, plan in engine.bodies(graph).items()}
+    rows = with_operators(found["nodes"], told, found["total_ms"])
+    return {**found, "nodes": rows, "method": f"{found['method']}; {engine.METHOD}"}
 
 
 def _traced(spec: Mapping[str, Any], path: Path, images: Images) -> Trace:

@@ -16,6 +16,7 @@ from PIL import Image
 from ntksap_export.cli.options import FLAGS
 from ntksap_export.config import RunConfig
 from tests.conftest import SMALL_FLAGS
+from tests.support.engine import NOT_BUILT, take_library_away
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -60,6 +61,7 @@ def refused(result: tuple[int, str, str], code: int, *said: str) -> None:
         (("--epochs", "0"), 2, "epochs"),
         (("--precision", "fp8"), 2, "precision"),
         (("--stem", "imagenet"), 2, "stem"),
+        (("--engine", "--dynamic-size"), 2, "--engine plans for one size of images"),
     ],
 )
 def test_wrong_flags_write_nothing(ntksap: Call, tmp_path: Path, flags: tuple[str, ...], code: int, said: str) -> None:
@@ -67,6 +69,22 @@ def test_wrong_flags_write_nothing(ntksap: Call, tmp_path: Path, flags: tuple[st
 
     refused(ntksap("prune-train-export", "resnet20", *flags, "--out", out), code, said)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("verb", ["prune-train-export", "sweep"])
+def test_the_engine_without_its_library_ends_before_any_work(
+    ntksap: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    take_library_away(monkeypatch, tmp_path)
+
+    refused(ntksap(verb, "resnet20", "--engine", "--out", tmp_path / "out"), 7, NOT_BUILT, "or use model.onnx")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_in_the_engine_measures_float32(ntksap: Call, tmp_path: Path) -> None:
+    result = ntksap("sweep", "resnet20", "--engine", "--precision", "int8", "--out", tmp_path / "out")
+
+    refused(result, 2, "--engine is for graphs in float32; got --precision int8, add fp32 to it")
 
 
 def test_unknown_model_suggests_near_names(ntksap: Call, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the engine's tests share: small ONNX graphs, run as they are and with the plan's plain interpreter."""
+"""What these tests share: small ONNX graphs, run as they are, with the plan's plain interpreter, and by the library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from ntksap_export.engine import Converted, convert, plan_from_bytes, plans
+from ntksap_export.engine import Converted, available, convert, plan_from_bytes, plans, register
 from ntksap_export.engine.operators import Plan
 from ntksap_export.graph import Graph
 from tests.engine.reference import run_plan
@@ -77,10 +77,25 @@ def drawn(*shape: int, seed: int = 1, density: float = 1.0) -> Array:
 
 def run_dense(graph: Graph, x: Array) -> list[Array]:
     """By onnxruntime, without its optimisations."""
+    return _run(graph, x, _options())
+
+
+def run_engine(converted: Converted, x: Array) -> list[Array]:
+    """By onnxruntime with the engine's library."""
+    options = _options()
+    register(options)
+    return _run(converted.graph, x, options)
+
+
+def _options() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
+    return options
+
+
+def _run(graph: Graph, x: Array, options: onnxruntime.SessionOptions) -> list[Array]:
     session = onnxruntime.InferenceSession(graph.to_bytes(), options, providers=["CPUExecutionProvider"])
     return list(session.run(None, {session.get_inputs()[0].name: x}))
 
@@ -94,14 +109,17 @@ def run_converted(converted: Converted, x: Array) -> list[Array]:
 def difference(got: Sequence[Array], wanted: Sequence[Array]) -> float:
     """The largest, relative to the scale of what was wanted."""
     assert [value.shape for value in wanted] == [value.shape for value in got]
-    scales = (max(float(np.abs(value).max()), 1e-3) for value in wanted)
+    scales = (max(float(np.abs(value).max()), 1e-6) for value in wanted)
     return max(float(np.abs(a - b).max()) / scale for a, b, scale in zip(got, wanted, scales, strict=True))
 
 
 def agreed(graph: Graph, x: Array, tolerance: float = 1e-4) -> Converted:
-    """Convert, and check that the result is the same."""
+    """Convert, and check that the plain interpreter, and the library where it is built, compute the same."""
     converted = convert(graph)
-    assert difference(run_converted(converted, x), run_dense(graph, x)) < tolerance
+    wanted = run_dense(graph, x)
+    assert difference(run_converted(converted, x), wanted) < tolerance
+    if available():
+        assert difference(run_engine(converted, x), wanted) < tolerance
     return converted
 
 

@@ -1,6 +1,6 @@
 """Damaged plans for the engine's library, in a process of its own: it may refuse them, it may not die of them.
 
-    python -m tests.engine.fuzz_plans LIBRARY SEED COUNT
+    python -m tests.engine.fuzz_plans LIBRARY SEED COUNT [FOLDER OF FURTHER PLANS]
 
 Plans are cut, and words and bytes of them are changed; each stands at the end of a page behind which nothing may be
 read. Those that are not refused are run, with a margin around their outputs that nothing may be written to. Prints how
@@ -142,11 +142,12 @@ def main() -> None:
     library, seed, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     target, chance = Target(library), random.Random(seed)
-    plans, answers = (TINY, every_kind()[0]), Counter[str]()
+    files = sorted(file for folder in sys.argv[4:] for file in Path(folder).iterdir())
+    plans, answers = [TINY, every_kind()[0], *(file.read_bytes() for file in files)], Counter[str]()
     memory = Guarded(max(map(len, plans)) + 64)
     for number in range(count):
         data = plans[number % len(plans)]
-        for _ in range(chance.choice((0, 1, 1, 1, 2, 3)) if number else 0):
+        for _ in range(chance.choice((0, 1, 1, 1, 2, 3)) if number >= len(plans) else 0):
             data = chance.choice(DAMAGES)(data, chance) if len(data) >= 8 else data
         answers["skipped" if too_large(data) else target.answer(memory.put(data), len(data))] += 1
     print(json.dumps(answers))

@@ -115,7 +115,8 @@ class _Growing:
 
     def _window(self, given: Tensor, pads: int) -> Window:
         sizes = [self.draw(st.integers(1, most)) for most in (4, 4, 3, 3, 3, 3)]
-        return Window(*sizes, self.draw(st.integers(0, pads)), self.draw(st.integers(0, pads)))
+        reach = Window(*sizes).reach
+        return Window(*sizes, *(self.draw(st.integers(0, min(pads, most))) for most in reach))
 
     def _concat(self, first: int, given: Tensor) -> None:
         plane = (given.height, given.width, given.rank)

@@ -93,6 +93,7 @@ def test_sessions_live_side_by_side_and_one_after_the_other() -> None:
 def test_options_open_several_sessions() -> None:
     options = quiet()
     register(options)
+    register(options)  # twice does no harm
     model = sparse_model(TINY, [TINY_IMAGE])
     sessions = [onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]) for _ in range(2)]
 

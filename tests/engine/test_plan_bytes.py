@@ -172,6 +172,9 @@ IMPOSSIBLE = {
     "Add makes": Plan((Tensor(1), Tensor(2)), (0,), (1,), (Add((0, 0), 1),)),
     "Flatten makes": Plan((Tensor(1, 2, 2), Tensor(2, rank=2)), (0,), (1,), (Flatten((0,), 1),)),
     "Conv makes": Plan((Tensor(1, 4, 4), Tensor(3, 9, 4)), (0,), (1,), (Conv((0,), 1, Window(top=1), DENSE),)),
+    "the padding is wider": Plan(
+        (Tensor(1, 4, 4), Tensor(3, 6, 4)), (0,), (1,), (Conv((0,), 1, Window(top=2), DENSE),)
+    ),
     "a matrix of 3 x 2 has 3 values": Plan((Tensor(2), Tensor(3)), (0,), (1,), (Conv((0,), 1, Window(), DENSE),)),
     "a window is": Plan((Tensor(1), Tensor(3)), (0,), (1,), (Conv((0,), 1, Window(sh=17), DENSE),)),
     "Pool makes": Plan((Tensor(1, 4, 4), Tensor(1, 9, 4)), (0,), (1,), (Pool((0,), 1, Window(), PoolMode.MAX),)),

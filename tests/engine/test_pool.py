@@ -1,7 +1,8 @@
-"""The engine's own thread pool: every part of a job done once, from any number of threads, after a fork too."""
+"""The engine's own threads: every part of a job done once, on any number, after a fork, where memory is short."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,11 @@ needs_library = pytest.mark.skipif(not available(), reason="the engine is not bu
 def stress(program: Path, jobs: int, sanitize: str = "") -> str:
     flags = ["-std=c++17", "-O1", "-g", "-pthread", "-Wall", "-Wextra", "-Werror", f"-I{BUILD.NATIVE}"]
     flags += [f"-fsanitize={sanitize}"] if sanitize else []
-    sources = [str(ROOT / "tests" / "engine" / "pool_stress.cpp"), str(BUILD.NATIVE / "pool.cpp")]
+    sources = [
+        str(ROOT / "tests" / "engine" / "pool_stress.cpp"),
+        str(BUILD.NATIVE / "pool.cpp"),
+        str(BUILD.NATIVE / "crew.cpp"),
+    ]
     subprocess.run([*BUILD.find_compiler(), *flags, *sources, "-o", str(program)], check=True)
     return subprocess.run([str(program), str(jobs)], check=True, capture_output=True, text=True).stdout
 
@@ -83,3 +88,19 @@ def test_a_forked_child_gets_a_pool_of_its_own() -> None:
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], cwd=ROOT, timeout=120, check=False)
 
     assert 0 == done.returncode
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of the address space")
+@needs_library
+@pytest.mark.parametrize("threads", ["1", "2", "3"])
+def test_memory_that_is_not_there_is_told_and_the_plan_goes_on(threads: str) -> None:
+    # glibc gives memory back at once, so that a limit is felt
+    glibc = {"MALLOC_MMAP_THRESHOLD_": "16384", "MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_ARENA_MAX": "1"}
+    command = [sys.executable, "-m", "tests.engine.short_of_memory", threads]
+
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | glibc, timeout=300, check=False, capture_output=True, text=True
+    )
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert int(done.stdout) >= 1

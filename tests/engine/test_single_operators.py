@@ -97,7 +97,7 @@ def test_pools(op: str, window: dict[str, Any], height: int, width: int, ceil: b
     try:
         converted = agreed(graph, images(2, 2, height, width))
     except ExportError as error:
-        assert "onnx gives it the shape" in str(error) or "nothing but padding" in str(error)
+        assert "onnx may be wrong about the shape" in str(error)
         return
 
     assert () == converted.left

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +12,7 @@ from ntksap_export import models, networks
 from ntksap_export.engine import Converted
 from ntksap_export.graph import Graph, export, optimize
 from ntksap_export.masks import Mask
-from tests.engine.engine_cases import agreed, images, kinds
+from tests.engine.engine_cases import agreed, images, kinds, run_dense
 from tests.graph.conftest import season_
 from tests.support.torchvision import torchvision_models
 
@@ -34,9 +35,12 @@ FAST_TORCHVISION = ("shufflenet_v2_x0_5", "squeezenet1_0")
 
 
 def pruned(name: str, size: int, channels: int = 3) -> Graph:
-    """The network with a random mask of 30 %, and norms that have seen images."""
+    """The network with a random mask of 30 %, weights as much larger, and norms that have seen images."""
     model = networks.build(name, 10, 0)
     season_(model)
+    for weight in model.parameters():
+        if weight.dim() > 1:
+            weight.data *= 0.3**-0.5
     draw = torch.Generator().manual_seed(1)
     mask = Mask({key: torch.rand(kept.shape, generator=draw) < 0.3 for key, kept in Mask.dense(model).items()})
     sample = torch.randn(1, channels, size, size, generator=draw)
@@ -45,7 +49,10 @@ def pruned(name: str, size: int, channels: int = 3) -> Graph:
 
 @cache
 def checked(name: str, size: int, channels: int = 3) -> Converted:
-    return agreed(pruned(name, size, channels), images(2, channels, size, size))
+    """Converted; the logits must be more than rounding."""
+    graph, x = pruned(name, size, channels), images(2, channels, size, size)
+    assert np.ptp(run_dense(graph, x)[0]) > 1e-2
+    return agreed(graph, x)
 
 
 @pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])

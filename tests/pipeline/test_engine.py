@@ -254,8 +254,8 @@ def test_a_network_that_the_engine_does_not_cover_is_a_line(
         run_stage("export", finished_run, {"engine": True})
 
     assert (
-        "model.sparse.onnx was not made: nothing in the graph is for the sparse engine: it has no nodes; leave --engine "
-        "away; see parity.json" == str(error.value)
+        "model.sparse.onnx was not made: nothing in the graph is for the sparse engine: it has no nodes; leave "
+        "--engine away; see parity.json" == str(error.value)
     )
     assert {"model.onnx"} == {path.name for path in finished_run.glob("*.onnx")}
 

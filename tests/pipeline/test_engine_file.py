@@ -130,6 +130,25 @@ def test_what_cannot_be_done_is_a_line_and_leaves_nothing(
 
 
 @needs_engine
+def test_what_is_there_stays_where_the_new_one_cannot_be_made(foreign: Path, ntksap: Ntksap) -> None:
+    foreign.write_bytes(_without_weights())
+    there = foreign.with_name("net.sparse.onnx")
+    there.write_bytes(b"of before")
+
+    code, _, _ = ntksap("export", foreign, "--engine", "--quiet")
+
+    assert (5, b"of before") == (code, there.read_bytes())
+
+
+def test_a_file_that_nobody_asked_for_is_left_alone(finished_run: Path, tmp_path: Path, ntksap: Ntksap) -> None:
+    (tmp_path / "a.sparse.onnx").write_bytes(b"somebody's")
+
+    code, _, _ = ntksap("export", finished_run / "model.safetensors", "--out", tmp_path / "a.onnx", "--quiet")
+
+    assert (0, b"somebody's") == (code, (tmp_path / "a.sparse.onnx").read_bytes())
+
+
+@needs_engine
 def test_the_graph_itself_is_not_overwritten(foreign: Path, ntksap: Ntksap) -> None:
     code, _, err = ntksap("export", foreign, "--engine", "--out", foreign, "--quiet")
 

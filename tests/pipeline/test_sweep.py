@@ -14,7 +14,9 @@ import pytest
 from ntksap_export.errors import NtksapError, Preempted, RunDirectoryError, TrainingError
 from ntksap_export.pipeline import Demands, RunDir, plan_sweep, run_road, sweep, sweep_exit_code, sweep_measure
 from ntksap_export.pipeline.precisions import RejectedError
+from ntksap_export.pipeline.sweep_choice import point_text
 from tests.conftest import Recorder
+from tests.support.engine import needs_engine
 from tests.support.own import own_module
 
 from .sweep_cases import NAMES, SETTINGS, TINY, FakeProfile
@@ -349,3 +351,32 @@ def test_a_budget_that_no_mask_can_meet_skips_its_cell(tiny: str, tmp_path: Path
 
 def _raise(error: Exception) -> None:
     raise error
+
+
+@needs_engine
+def test_each_network_is_measured_in_the_sparse_engine_too(
+    tiny: str, tmp_path: Path, profile: FakeProfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ntksap_export.pipeline.engine.compare_speed", lambda *_: {"skipped": "not here"})
+
+    tree = sweep({"model": tiny, **SETTINGS, "sparsity": (0.5,), "engine": True}, tmp_path / "out")
+
+    ((names, _, _),) = profile.calls
+    assert [f"{name}{more} fp32" for name in NAMES[:2] for more in ("", " engine")] == names
+    assert [["dense", "engine"], ["sparse", "engine"]] == [
+        [point["variant"] for point in cell["points"]] for cell in tree["cells"]
+    ]
+    for cell in tree["cells"]:
+        body = cell["points"][1]
+        assert (tmp_path / "out" / cell["dir"] / "model.sparse.onnx").stat().st_size == body["size_bytes"]
+        assert cell["accuracy"] == body["accuracy"]
+    rows = json.loads((tmp_path / "out" / NAMES[1] / "profile.json").read_text())["cells"]
+    assert ["dense", "sparse", "engine"] == [row["variant"] for row in rows]
+    assert "sparse engine" in (tmp_path / "out" / "sweep.html").read_text()
+
+
+def test_the_engines_point_is_called_so() -> None:
+    point = {"variant": "engine", "precision": "fp32", "backend": "onnxruntime", "device": "cpu", "batch": 1}
+    numbers = {"threads": 2, "accuracy": 0.9, "p50_ms": 1.5, "size_bytes": 2e6}
+
+    assert "a engine in onnxruntime on cpu (batch 1, threads 2)" in point_text({"dir": "a"}, {**point, **numbers})

@@ -56,7 +56,7 @@ uint64_t bytes_of(const V& v) {
 uint64_t SparseForm::bytes() const { return bytes_of(values) + bytes_of(offsets) + bytes_of(packed_offsets) + bytes_of(rows); }
 
 ConvLayer::ConvLayer(const Op& op, const TensorInfo& in, const TensorInfo& out, const Layout& from, const Layout& to, const ConvKernels& kernels)
-    : op_(op), in_(in), out_(out), from_(from), to_(to), kernels_(kernels), geometry_(conv_geometry(op, in, out, from, to)) {
+    : op_(op), in_(in), from_(from), to_(to), kernels_(kernels), geometry_(conv_geometry(op, in, out, from, to)) {
   const Entries e = entries_of(op.weights);
   nnz_ = e.values.size();
   widest_row_ = widest_row(e);

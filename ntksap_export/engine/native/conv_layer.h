@@ -56,7 +56,7 @@ class ConvLayer {
   Entries entries() const;
 
   const Op& op_;
-  TensorInfo in_, out_;
+  TensorInfo in_;
   Layout from_, to_;
   const ConvKernels& kernels_;
   ConvGeometry geometry_;

@@ -3,6 +3,7 @@
 #include "executor.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "dispatch.h"
 #include "mode.h"
@@ -30,9 +31,27 @@ class EngineExecutor final : public Executor {
   explicit EngineExecutor(const Plan& plan) : plan_(plan), kernels_(kernels_of(choose_isa())) {
     cut_ = cut_of(plan_);
     crossing_ = crossing_tensors(plan_, cut_);
+    planes_ = std::make_unique<Mode>(plan_, kernels_, 1);
+    planes_->prepare(0, plan_.ops.size(), std::max(1u, std::thread::hardware_concurrency()));  // as most sessions will ask for
   }
 
+  // Where memory runs out, what was made so far goes: the next run begins anew.
   void run(const float* const* inputs, float* const* outputs, int64_t batch, Parallel& parallel) override {
+    try {
+      run_batch(inputs, outputs, batch, parallel);
+    } catch (...) {
+      planes_.reset();
+      group_.reset();
+      staging_ = Floats();
+      staging_at_.clear();
+      throw;
+    }
+  }
+
+  std::string describe() const override { return describe_modes(plan_, kernels_, planes_.get(), group_.get(), cut_); }
+
+ private:
+  void run_batch(const float* const* inputs, float* const* outputs, int64_t batch, Parallel& parallel) {
     int64_t done = 0;
     while (batch - done >= kSmallestGroup && groups_fit()) {
       const int64_t images = std::min(kGroup, batch - done);
@@ -42,9 +61,6 @@ class EngineExecutor final : public Executor {
     run_images(inputs, outputs, done, batch - done, 0, plan_.ops.size(), parallel);
   }
 
-  std::string describe() const override { return describe_modes(plan_, kernels_, planes_.get(), group_.get(), cut_); }
-
- private:
   bool groups_fit() {
     if (!fits_known_) fits_ = layouts_fit(plan_, kVector);
     fits_known_ = true;

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
+
+#include "tune_cache.h"
 
 namespace ntksap {
 
@@ -21,6 +24,8 @@ struct Shares {
   size_t lanes;
   void (*task)(void*, size_t, size_t);
   void* user;
+  std::atomic<bool> failed{false};
+  std::exception_ptr failure{};  // the first: whoever owns the threads may not see an exception
 };
 
 thread_local size_t usual_lane = 0;  // of this thread, so that it comes back to its share
@@ -34,8 +39,7 @@ size_t take_share(Shares& all) {
   return all.lanes;
 }
 
-void work(void* shared, size_t) {
-  Shares& all = *static_cast<Shares*>(shared);
+void work_through(Shares& all) {
   const size_t mine = take_share(all);
   if (mine == all.lanes) return;
   for (size_t i = 0; i < all.lanes; ++i) {
@@ -44,7 +48,16 @@ void work(void* shared, size_t) {
   }
 }
 
-// A function object on every task; tasks throw nothing.
+void work(void* shared, size_t) {
+  Shares& all = *static_cast<Shares*>(shared);
+  try {
+    work_through(all);
+  } catch (...) {
+    if (!all.failed.exchange(true)) all.failure = std::current_exception();
+  }
+}
+
+// A function object on every task.
 template <class With>
 void for_tasks(Parallel& parallel, size_t count, With with) {
   run_tasks(parallel, count, [](void* user, size_t i, size_t lane) { (*static_cast<With*>(user))(i, lane); }, &with);
@@ -77,9 +90,10 @@ void run_tasks(Parallel& parallel, size_t count, void (*task)(void*, size_t, siz
   }
   Shares all{shares.data(), lanes, task, user};
   parallel.run(lanes, work, &all);
+  if (all.failure) std::rethrow_exception(all.failure);
 }
 
-Mode::Mode(const Plan& plan, const Kernels& kernels, int lanes) : plan_(plan), kernels_(kernels), lanes_(lanes) {
+Mode::Mode(const Plan& plan, const Kernels& kernels, int lanes) : plan_(plan), kernels_(kernels) {
   const Gaps gaps(plan);
   const size_t ops = plan.ops.size();
   for (const TensorInfo& tensor : plan.tensors) layouts_.push_back(tensor_layout(tensor, gaps, lanes));
@@ -149,6 +163,7 @@ void Mode::prepare(size_t begin, size_t end, size_t threads) {
   need_contexts(1);
   for (size_t i = begin; i < end; ++i)
     if (layers_[i] && prepared_[i] != threads) prepare_layer(i, threads);
+  save_deals();
   for (auto& context : contexts_) {
     if (context->scratch.size() < threads) context->scratch.resize(threads);
   }

@@ -59,7 +59,6 @@ class Mode {
 
   const Plan& plan_;
   Kernels kernels_;
-  int lanes_;
   std::vector<Layout> layouts_;                     // by tensor
   std::vector<size_t> written_, read_;              // by tensor: number of the operator, counted from 1; 0: an input
   std::vector<std::unique_ptr<ConvLayer>> layers_;  // by operator; null unless a convolution

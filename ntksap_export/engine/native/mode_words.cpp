@@ -75,7 +75,7 @@ bool layouts_fit(const Plan& plan, int lanes) {
     // A copy in phases: at most the kernel's size times the channels, in the output's pitch and a margin on each side.
     const uint64_t phases = std::min<uint64_t>(uint64_t(op.window.sh) * op.window.sw, uint64_t(op.window.kh) * op.window.kw);
     const Layout to = tensor_layout(out, gaps, lanes);
-    const int64_t rows = int64_t(out.height) + 2 * int64_t(op.window.kh) * op.window.dh + 2;
+    const int64_t rows = int64_t(out.height) + op.window.pad_top + 2 * int64_t(op.window.kh) * op.window.dh + 2;
     if (double(in.channels) * double(phases) * double(rows) * double(to.pitch + 2) * lanes > double(most)) return false;
   }
   return true;

@@ -49,6 +49,8 @@ struct ApiBase {
     (OrtKernelContext * context, size_t index, const int64_t* dims, size_t rank, OrtValue** out))                        \
   X(ReleaseStatus, 93, void, (OrtStatus * status))                                                                       \
   X(ReleaseTensorTypeAndShapeInfo, 99, void, (OrtTensorTypeAndShapeInfo * info))                                         \
+  X(AddSessionConfigEntry, 130, OrtStatus*, (OrtSessionOptions * options, const char* key, const char* value))            \
+  X(HasSessionConfigEntry, 237, OrtStatus*, (const OrtSessionOptions* options, const char* key, int* out))               \
   X(KernelInfo_GetInputCount, 230, OrtStatus*, (const OrtKernelInfo* info, size_t* out))                                 \
   X(KernelInfo_GetOutputCount, 231, OrtStatus*, (const OrtKernelInfo* info, size_t* out))                                \
   X(KernelInfoGetConstantInput_tensor, 249, OrtStatus*,                                                                  \

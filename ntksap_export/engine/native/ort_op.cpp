@@ -111,12 +111,24 @@ class Kernel {
     if (batch == 0) return;
     const std::lock_guard<std::mutex> one_at_a_time(mutex_);
     SessionThreads threads(api_, context, lanes_);
-    plan_->executor->run(inputs.data(), outputs.data(), batch, threads);
+    Call call{plan_->executor.get(), inputs.data(), outputs.data(), batch, &threads};
+    threads.lead([](void* user) {
+      const Call& c = *static_cast<Call*>(user);
+      c.executor->run(c.inputs, c.outputs, c.batch, *c.threads);
+    }, &call);
   }
 
   const OrtApi* api() const { return api_; }
 
  private:
+  struct Call {
+    Executor* executor;
+    const float* const* inputs;
+    float* const* outputs;
+    int64_t batch;
+    Parallel* threads;
+  };
+
   const OrtValue* constant(const OrtKernelInfo* info, size_t index) const {
     int is_constant = 0;
     const OrtValue* value = nullptr;
@@ -201,6 +213,15 @@ OrtCustomOpDomain* domain_of(const ort::ApiBase* base, const OrtApi* api) {
   return domain = made;
 }
 
+// A session refuses a domain that its options hold twice, so an entry in the options says that ours is there.
+void add_to(OrtSessionOptions* options, const ort::ApiBase* base, const OrtApi* api) {
+  int there = 0;
+  check(ort::HasSessionConfigEntry(api)(options, kDomain, &there));
+  if (there) return;
+  check(ort::AddCustomOpDomain(api)(options, domain_of(base, api)));
+  check(ort::AddSessionConfigEntry(api)(options, kDomain, "1"));
+}
+
 }  // namespace
 }  // namespace ntksap
 
@@ -213,5 +234,5 @@ extern "C" OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApi
     const OrtApi* oldest = base->GetApi(1);
     return oldest ? ort::CreateStatus(oldest)(ort::kFail, "the sparse engine needs onnxruntime 1.17 or newer; use model.onnx, or upgrade") : nullptr;
   }
-  return answered(api, [&] { check(ort::AddCustomOpDomain(api)(options, domain_of(base, api))); });
+  return answered(api, [&] { add_to(options, base, api); });
 }

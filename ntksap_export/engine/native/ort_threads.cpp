@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <exception>
 #include <mutex>
 #include <thread>
 
@@ -67,9 +68,42 @@ bool SessionThreads::loop(size_t count, void (*task)(void*, size_t), void* user)
   return status == nullptr;
 }
 
-void SessionThreads::run(size_t count, void (*task)(void*, size_t), void* user) {
-  if (lanes > 1 && count > 1 && loop(count, task, user)) return;
-  for (size_t i = 0; i < count; ++i) task(user, i);
+// The first thread that comes leads, on whichever task; the others help while it is at work. A task that comes after that, or
+// on the leader's own thread, finds everything done.
+struct SessionThreads::Gathering {
+  SessionThreads* crew;
+  void (*job)(void*);
+  void* user;
+  std::atomic<bool> led{false}, over{false};
+  std::exception_ptr failure;
+};
+
+void SessionThreads::attend(void* shared, size_t) {
+  Gathering& all = *static_cast<Gathering*>(shared);
+  if (!all.led.exchange(true)) {
+    try {
+      all.job(all.user);
+    } catch (...) {
+      all.failure = std::current_exception();
+    }
+    all.over = true;
+    return;
+  }
+  while (!all.over) {
+    const uint64_t seen = all.crew->ticket();
+    all.crew->help(seen);
+    for (int spins = 0; !all.over && same_job(all.crew->ticket(), seen); ++spins) pause(spins);
+  }
+}
+
+void SessionThreads::lead(void (*job)(void*), void* user) {
+  Gathering all{this, job, user, {false}, {false}, nullptr};
+  // Refused, if at all, before anything is called: then the job runs here, alone.
+  if (lanes <= 1 || !loop(lanes, attend, &all)) {
+    lanes = 1;
+    return job(user);
+  }
+  if (all.failure) std::rethrow_exception(all.failure);
 }
 
 }  // namespace ntksap

@@ -1,8 +1,8 @@
 // A session's own threads as a Parallel. onnxruntime does not say how many there are, so the first runs count them.
 #pragma once
 
+#include "crew.h"
 #include "ort_abi.h"
-#include "parallel.h"
 
 namespace ntksap {
 
@@ -12,14 +12,18 @@ struct Lanes {
   int probes = 0;  // done so far: a busy machine may have kept a thread from coming, so the largest of a few counts
 };
 
-class SessionThreads final : public Parallel {
+// onnxruntime's threads come once for a whole plan and stay until it is done: to call them for each layer takes longer (about
+// 20 us) than many a layer does.
+class SessionThreads final : public Crew {
  public:
   SessionThreads(const OrtApi* api, const OrtKernelContext* context, Lanes& lanes);
 
-  // onnxruntime refuses a loop before it has called anything, if at all; it then goes on on the calling thread.
-  void run(size_t count, void (*task)(void*, size_t), void* user) override;
+  // Calls job(user) on one of the session's threads; what it runs on this object the others work on too. Exceptions come out.
+  void lead(void (*job)(void* user), void* user);
 
  private:
+  struct Gathering;
+  static void attend(void* gathering, size_t);
   bool loop(size_t count, void (*task)(void*, size_t), void* user);
   void probe(Lanes& lanes);
 

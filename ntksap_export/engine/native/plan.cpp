@@ -125,14 +125,12 @@ Window read_window(Words& code) {
   return window;
 }
 
-// A margin may be as wide as the kernel reaches: beyond that a position would see nothing of its input.
 void read_paddings(Words& code, Window& window, bool all_sides) {
-  const uint64_t tall = (window.kh - 1) * uint64_t(window.dh) + 1, wide = (window.kw - 1) * uint64_t(window.dw) + 1;
-  window.pad_top = take_within(code, 0, tall, "padding above");
-  window.pad_left = take_within(code, 0, wide, "padding to the left");
+  window.pad_top = take_within(code, 0, kMaxPadding, "padding above");
+  window.pad_left = take_within(code, 0, kMaxPadding, "padding to the left");
   if (!all_sides) return;
-  window.pad_bottom = take_within(code, 0, tall, "padding below");
-  window.pad_right = take_within(code, 0, wide, "padding to the right");
+  window.pad_bottom = take_within(code, 0, kMaxPadding, "padding below");
+  window.pad_right = take_within(code, 0, kMaxPadding, "padding to the right");
 }
 
 PoolMode read_mode(Words& code, PoolMode last) { return PoolMode(take_within(code, 0, uint32_t(last), "mode")); }

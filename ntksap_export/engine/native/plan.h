@@ -1,5 +1,5 @@
 // A plan as the engine reads it: tensors, operators in the order they run, weights where they lie in the caller's bytes.
-// The format is written down in docs/engine.md and written by engine/plan_bytes.py.
+// The format is written down in docs/engine-plan.md and written by engine/plan_bytes.py.
 #pragma once
 
 #include <cstddef>

@@ -17,6 +17,7 @@ namespace ntksap {
 constexpr uint64_t kMaxEntries = 65536;  // tensors, operators
 constexpr uint64_t kMaxChannels = 1 << 20, kMaxSide = 1 << 14, kMaxElements = 1 << 28;
 constexpr uint64_t kMaxKernel = 64, kMaxStride = 16, kMaxDilation = 64;
+constexpr uint64_t kMaxPadding = kMaxKernel * kMaxDilation;  // what a kernel can reach
 constexpr uint64_t kNoBias = ~uint64_t(0);
 
 // Why a plan is refused. Thrown and caught inside parse_plan only.

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <map>
-#include <mutex>
+
+#include "tune_cache.h"
 
 namespace ntksap {
 
@@ -12,6 +12,7 @@ namespace {
 constexpr double kEnough = 1e-3;    // seconds of a measurement: what is longer is extrapolated
 constexpr double kIdle = 1.3, kEven = 1.05;  // unevenness that is not worth measuring, and that needs no other deal
 constexpr double kWorthDense = 0.3;  // density from which the dense kernel is tried
+constexpr uint64_t kMostLines = 65535;  // of a packed tile: offsets have 16 bits
 constexpr int64_t kFirstLevel = 512;  // lines of 64 bytes that a block of columns may hold: 32 KiB
 
 using Clock = std::chrono::steady_clock;
@@ -21,7 +22,7 @@ double since(Clock::time_point begin) { return std::chrono::duration<double>(Clo
 void add(std::vector<Choice>& list, Choice choice, const ConvLayer& layer) {
   const uint32_t columns = uint32_t(layer.op().weights.columns);
   choice.block = std::max(1u, std::min(choice.block, columns));
-  if (choice.packed && int64_t(choice.block) * choice.vectors > 65535) return;  // offsets of 16 bits
+  if (choice.packed && uint64_t(choice.block) * uint64_t(choice.vectors) > kMostLines) return;
   for (const Choice& c : list)
     if (c.dense == choice.dense && c.vectors == choice.vectors && c.packed == choice.packed && c.block == choice.block) return;
   list.push_back(choice);
@@ -85,23 +86,13 @@ std::string key_of(const ConvLayer& layer, const ConvKernels& kernels, size_t la
   return key;
 }
 
-std::mutex known_mutex;
-std::map<std::string, Deal>& known() {
-  static std::map<std::string, Deal> deals;
-  return deals;
-}
-
-bool recall(const std::string& key, Deal& deal) {
-  const std::lock_guard<std::mutex> lock(known_mutex);
-  const auto found = known().find(key);
-  if (found == known().end()) return false;
-  deal = found->second;
-  return true;
-}
-
-void remember(const std::string& key, const Deal& deal) {
-  const std::lock_guard<std::mutex> lock(known_mutex);
-  known()[key] = deal;
+// A deal from a file may be of another engine, or of nobody.
+bool usable(const Deal& deal, const ConvLayer& layer, const ConvKernels& kernels, size_t lanes) {
+  const Choice& c = deal.choice;
+  const int widest = c.dense ? kernels.dense_vectors : kernels.sparse_vectors;
+  return c.vectors >= 1 && c.vectors <= widest && c.block >= 1 && c.block <= layer.op().weights.columns &&
+         (!c.packed || uint64_t(c.block) * uint64_t(c.vectors) <= kMostLines) && deal.parts >= 1 && deal.parts <= lanes && deal.multiple >= 1 &&
+         deal.multiple <= lanes;
 }
 
 // How long the slowest lane works when tasks are taken one after the other, as a share of an even split (>= 1).
@@ -152,7 +143,7 @@ Deal best_deal(ConvLayer& layer, const ConvKernels& kernels, const ConvBuffers& 
   if (candidates.size() == 1) return {candidates[0], lanes, 1};
   const std::string key = key_of(layer, kernels, lanes);
   Deal best;
-  if (recall(key, best)) return best;
+  if (recall(key, best) && usable(best, layer, kernels, lanes)) return best;
   double shortest = 1e30;
   for (const Choice& choice : candidates) {
     for (const Deal& deal : deals_of(layer, choice, lanes)) {
