@@ -116,6 +116,7 @@ inline Activation draw_activation() {
 inline std::vector<int> instruction_sets() {
   std::vector<int> sets = {0};
 #if defined(__x86_64__)
+  __builtin_cpu_init();
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) sets.push_back(1);
   if (__builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) sets.push_back(2);
 #endif
