@@ -52,13 +52,13 @@ def numbers_in_line(text: str) -> str:
     return re.sub(r"\[\s+[-+\d.eE,\s]+\]", lambda found: "".join(found[0].split()).replace(",", ", "), text)
 
 
-def save(name: str, rows: list[dict[str, Any]], text: str) -> None:
-    """Write results/NAME.json with raw times and results/NAME.txt, and print the text."""
-    RESULTS.mkdir(exist_ok=True)
+def save(name: str, rows: list[dict[str, Any]], text: str, folder: Path = RESULTS) -> None:
+    """Write NAME.json with raw times and NAME.txt into results/, or another folder, and print the text."""
+    folder.mkdir(exist_ok=True)
     place = {**environment(), "torch_threads": torch.get_num_threads()}
     content = {"benchmark": name, "environment": place, "rows": rows}
-    (RESULTS / f"{name}.json").write_text(numbers_in_line(json.dumps(content, indent=1, sort_keys=True)) + "\n")
+    (folder / f"{name}.json").write_text(numbers_in_line(json.dumps(content, indent=1, sort_keys=True)) + "\n")
     versions = ", ".join(f"{key} {value}" for key, value in place["versions"].items())
     head = f"{place['cpu']}, {place['cores']} cores, {place['torch_threads']} threads; GPU {place['gpu']}; {versions}"
-    (RESULTS / f"{name}.txt").write_text(f"{head}\n\n{text}\n")
+    (folder / f"{name}.txt").write_text(f"{head}\n\n{text}\n")
     print(f"{head}\n\n{text}")

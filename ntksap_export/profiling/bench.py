@@ -26,6 +26,9 @@ class Bench:
         session: opened.
         images: the batch.
         cpus: on which this process is kept; empty on a GPU.
+
+    Attributes:
+        first_run_ms: of the very first call, in which a runtime may still pack weights and choose kernels.
     """
 
     def __init__(self, spec: dict[str, Any], session: Session, images: npt.NDArray[Any], cpus: list[int]) -> None:
@@ -42,10 +45,14 @@ class Bench:
         self._joules: float | None = None
         self._timed_images, self._timed_s = 0, 0.0
         self._clocks: list[float] = []
+        self.first_run_ms = 0.0
         self._throttled = counters.throttle_counts(cpus)
 
     def warm_up(self) -> Warmup:
         """Before the first turn; with several streams all of them."""
+        start = time.perf_counter()
+        self._calls[0]()
+        self.first_run_ms = (time.perf_counter() - start) * 1e3
         first = warm_up(self._calls[0], self._warmup_s, _LONGEST * self._warmup_s)
         if len(self._calls) > 1:
             in_threads([partial(warm_up, call, self._warmup_s, self._warmup_s) for call in self._calls])

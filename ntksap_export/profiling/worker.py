@@ -21,6 +21,7 @@ import json
 import re
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,17 @@ def _serve(spec: dict[str, Any]) -> None:
     with _no_answer():
         opening.import_backend(spec)
         baseline = rss_bytes()
+        start = time.perf_counter()
         session, shape = opening.open_session(spec)
+        load_ms = (time.perf_counter() - start) * 1e3
         loaded = rss_bytes()
         resettable = reset_peak()
         images = opening.draw_images(session, spec["batch"], shape)
         bench = Bench(spec, session, images, cpus)
         warmup = bench.warm_up()
     options = {**session.options, "pinned_cpus": cpus}
-    _answer({"ready": {"warmup_runs": warmup.runs, "warmup_stable": warmup.stable, "options": options}})
+    took = {"load_ms": load_ms, "first_run_ms": bench.first_run_ms}
+    _answer({"ready": {"warmup_runs": warmup.runs, "warmup_stable": warmup.stable, **took, "options": options}})
     if not _obey(bench):
         return
     peak = peak_rss_bytes()

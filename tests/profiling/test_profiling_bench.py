@@ -104,3 +104,15 @@ def test_warm_up_is_as_long_as_told() -> None:
 
     assert warmup.runs >= 4
     assert warmup.seconds >= 0.01
+
+
+def test_the_first_call_is_timed_apart() -> None:
+    slow = iter([0.05])
+    session = Counting()
+    bench = _bench(session, warmup_s=0.01)
+    bench._calls = [lambda: time.sleep(next(slow, 0.0))]
+
+    warmup = bench.warm_up()
+
+    assert bench.first_run_ms >= 50.0
+    assert warmup.runs >= 4
