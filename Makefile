@@ -24,8 +24,9 @@ $(VENV)/.engine: setup.py $(wildcard ntksap_export/engine/native/*) | $(VENV)/.r
 
 setup: $(VENV)/.ready $(VENV)/.engine
 
+# With the sparse engine where it could be built.
 demo: setup
-	$(BIN)/ntksap prune-train-export resnet50 --out $(OUT)
+	$(BIN)/ntksap prune-train-export resnet50 $$(ls ntksap_export/engine/libntksap_engine.* >/dev/null 2>&1 && echo --engine) --out $(OUT)
 
 lint: setup
 	$(BIN)/ruff check .
