@@ -211,8 +211,8 @@ def _window(params: list[int]) -> Window:
     )
     if any(not 1 <= size <= most for *sizes, most in kernel for size in sizes):
         _refuse(f"a window is {window}")
-    if max(window.top, window.bottom, window.left, window.right) > MOST_KERNEL * MOST_DILATION:
-        _refuse(f"the padding is wider than any kernel reaches: {window}")
+    if max(window.top, window.bottom) > window.reach[0] or max(window.left, window.right) > window.reach[1]:
+        _refuse(f"the padding is wider than the kernel reaches: {window}")
     return window
 
 
