@@ -221,7 +221,7 @@ def main() -> None:
     if options.write_docs:
         write_docs(options.out / "engine.json", Path(__file__).parents[1])
         return
-    least, most, runs = (0.02, 0.02, 3) if options.quick else (0.6, 1.5, 30)
+    least, most, runs = (0.02, 0.02, 3) if options.quick else (0.6, 1.2, 30)
     settings = Settings(
         ("onnxruntime", "openvino"),
         ("cpu",),

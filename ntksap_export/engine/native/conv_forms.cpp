@@ -6,20 +6,19 @@ namespace ntksap {
 
 namespace {
 
-Entries of_dense(const Weights& weights) {
-  Entries e;
-  e.starts.reserve(weights.rows + 1);
-  e.starts.push_back(0);
-  const float* w = weights.values;
+// Calls with(row, column, value) for each weight that is not zero, row by row, columns rising.
+template <class With>
+void for_entries(const Weights& weights, With with) {
+  const float* value = weights.values;
+  const uint16_t* delta = weights.deltas;
   for (uint64_t row = 0; row < weights.rows; ++row) {
-    for (uint64_t k = 0; k < weights.columns; ++k, ++w) {
-      if (*w == 0) continue;
-      e.columns.push_back(int32_t(k));
-      e.values.push_back(*w);
+    int64_t k = -1;
+    const uint64_t count = weights.sparse ? weights.counts[row] : weights.columns;
+    for (uint64_t j = 0; j < count; ++j, ++value) {
+      k += 1 + (weights.sparse ? int64_t(*delta++) : 0);
+      if (*value != 0) with(row, k, *value);
     }
-    e.starts.push_back(e.columns.size());
   }
-  return e;
 }
 
 uint64_t rounded(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
@@ -76,24 +75,30 @@ void add_pair(SparseForm& form, SparseBlock& block, const Entries& e, const std:
 
 }  // namespace
 
-Entries entries_of(const Weights& weights) {
-  if (!weights.sparse) return of_dense(weights);
+Census census_of(const Weights& weights) {
+  Census census;
+  census.starts.assign(weights.rows + 1, 0);
+  int64_t first = 0;
+  uint64_t row_before = weights.rows;
+  for_entries(weights, [&](uint64_t row, int64_t k, float) {
+    if (row != row_before) first = k;
+    row_before = row;
+    census.widest = std::max(census.widest, uint64_t(k - first + 1));
+    ++census.starts[row + 1];
+  });
+  for (uint64_t row = 0; row < weights.rows; ++row) census.starts[row + 1] += census.starts[row];
+  return census;
+}
+
+Entries entries_of(const Weights& weights, const Census& census) {
   Entries e;
-  e.starts.reserve(weights.rows + 1);
-  e.columns.reserve(weights.nnz);
-  e.values.reserve(weights.nnz);
-  e.starts.push_back(0);
-  uint64_t j = 0;
-  for (uint64_t row = 0; row < weights.rows; ++row) {
-    int64_t k = -1;
-    for (uint32_t n = weights.counts[row]; n > 0; --n, ++j) {
-      k += 1 + int64_t(weights.deltas[j]);
-      if (weights.values[j] == 0) continue;
-      e.columns.push_back(int32_t(k));
-      e.values.push_back(weights.values[j]);
-    }
-    e.starts.push_back(e.columns.size());
-  }
+  e.starts = census.starts;
+  e.columns.reserve(census.starts.back());
+  e.values.reserve(census.starts.back());
+  for_entries(weights, [&](uint64_t, int64_t k, float value) {
+    e.columns.push_back(int32_t(k));
+    e.values.push_back(value);
+  });
   return e;
 }
 

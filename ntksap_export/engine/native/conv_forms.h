@@ -13,7 +13,14 @@ struct Entries {
   uint32_t rows() const { return uint32_t(starts.size() - 1); }
 };
 
-Entries entries_of(const Weights&);
+// Where rows begin among the entries, and how many columns the widest row spans.
+struct Census {
+  std::vector<uint64_t> starts;  // rows + 1
+  uint64_t widest = 0;
+};
+
+Census census_of(const Weights&);
+Entries entries_of(const Weights&, const Census&);
 
 // What a layer's forms are made by: how wide a tile, how many columns in a block, from a packed copy or in place.
 struct Choice {

@@ -9,13 +9,13 @@ namespace {
 constexpr uint64_t kRowCost = 8;  // what a row costs beside its entries, in entries
 
 // Rows in `parts` of about equal work; cuts at multiples of `multiple`.
-std::vector<uint32_t> cut_rows(const Entries& e, size_t parts, uint32_t multiple) {
-  const uint32_t rows = e.rows();
-  const uint64_t total = e.starts[rows] + kRowCost * rows;
+std::vector<uint32_t> cut_rows(const std::vector<uint64_t>& starts, size_t parts, uint32_t multiple) {
+  const uint32_t rows = uint32_t(starts.size() - 1);
+  const uint64_t total = starts[rows] + kRowCost * rows;
   std::vector<uint32_t> cuts{0};
   for (size_t i = 1; i < parts; ++i) {
     uint32_t row = cuts.back();
-    while (row < rows && e.starts[row] + kRowCost * row < total * i / parts) ++row;
+    while (row < rows && starts[row] + kRowCost * row < total * i / parts) ++row;
     row = std::min(rows, (row + multiple - 1) / multiple * multiple);
     if (row > cuts.back()) cuts.push_back(row);
   }
@@ -38,14 +38,6 @@ Entries inside(const Entries& e, const std::vector<int32_t>& offsets) {
   return kept;
 }
 
-// Columns from the first to the last entry of the widest row.
-uint32_t widest_row(const Entries& e) {
-  int32_t widest = 0;
-  for (uint32_t row = 0; row < e.rows(); ++row)
-    if (e.starts[row] < e.starts[row + 1]) widest = std::max(widest, e.columns[e.starts[row + 1] - 1] - e.columns[e.starts[row]] + 1);
-  return uint32_t(widest);
-}
-
 template <class V>
 uint64_t bytes_of(const V& v) {
   return v.size() * sizeof(v[0]);
@@ -57,9 +49,9 @@ uint64_t SparseForm::bytes() const { return bytes_of(values) + bytes_of(offsets)
 
 ConvLayer::ConvLayer(const Op& op, const TensorInfo& in, const TensorInfo& out, const Layout& from, const Layout& to, const ConvKernels& kernels)
     : op_(op), in_(in), from_(from), to_(to), kernels_(kernels), geometry_(conv_geometry(op, in, out, from, to)) {
-  const Entries e = entries_of(op.weights);
-  nnz_ = e.values.size();
-  widest_row_ = widest_row(e);
+  census_ = census_of(op.weights);
+  nnz_ = census_.starts.back();
+  widest_row_ = census_.widest;
   masks_ = masks_of(to);
   bias_.assign(op.weights.rows, 0.0f);
   if (op.weights.bias) std::copy(op.weights.bias, op.weights.bias + op.weights.rows, bias_.begin());
@@ -68,37 +60,47 @@ ConvLayer::ConvLayer(const Op& op, const TensorInfo& in, const TensorInfo& out, 
 double ConvLayer::density() const { return double(nnz_) / double(std::max<uint64_t>(1, op_.weights.rows * op_.weights.columns)); }
 
 // A row of a grouped convolution reads the channels of its group only.
-bool ConvLayer::grouped() const { return uint64_t(widest_row_) * 4 <= op_.weights.columns; }
+bool ConvLayer::grouped() const { return widest_row_ * 4 <= op_.weights.columns; }
 
-Entries ConvLayer::entries() const {
-  Entries e = entries_of(op_.weights);
-  return geometry_.reading == Reading::Gathered ? inside(e, geometry_.offsets) : e;
+const Entries& ConvLayer::entries() {
+  if (!entries_.starts.empty()) return entries_;
+  entries_ = entries_of(op_.weights, census_);
+  if (geometry_.reading == Reading::Gathered) entries_ = inside(entries_, geometry_.offsets);
+  return entries_;
+}
+
+void ConvLayer::prepare_vector() {
+  const uint64_t columns = op_.weights.columns;
+  const bool outside = std::find(geometry_.offsets.begin(), geometry_.offsets.end(), -1) != geometry_.offsets.end();
+  if (!choice_.dense) {
+    vector_entries_ = entries();
+  } else if (!op_.weights.sparse && !outside) {
+    vector_weights_ = op_.weights.values;
+  } else {
+    const Entries& e = entries();
+    vector_dense_.assign(e.rows() * columns, 0.0f);
+    for (uint32_t row = 0; row < e.rows(); ++row)
+      for (uint64_t j = e.starts[row]; j < e.starts[row + 1]; ++j) vector_dense_[row * columns + uint64_t(e.columns[j])] = e.values[j];
+    vector_weights_ = vector_dense_.data();
+  }
 }
 
 void ConvLayer::prepare(const Choice& choice, size_t parts, size_t multiple) {
   choice_ = choice;
   sparse_.clear();
   dense_.clear();
-  Entries e = entries();
-  cuts_ = cut_rows(e, parts, choice.dense ? uint32_t(kernels_.dense_height) : 1);
+  cuts_ = cut_rows(census_.starts, parts, choice.dense ? uint32_t(kernels_.dense_height) : 1);
   parts_ = cuts_.size() - 1;
-  if (vector_shaped()) {
-    if (choice.dense) {
-      vector_dense_.assign(e.rows() * op_.weights.columns, 0.0f);
-      for (uint32_t row = 0; row < e.rows(); ++row)
-        for (uint64_t j = e.starts[row]; j < e.starts[row + 1]; ++j)
-          vector_dense_[row * op_.weights.columns + uint64_t(e.columns[j])] = e.values[j];
-    } else {
-      vector_entries_ = std::move(e);
-    }
-    return;
-  }
+  if (vector_shaped()) return prepare_vector();
+  const Entries& e = entries();
+  std::vector<int32_t> offsets = geometry_.offsets;
+  if (geometry_.reading == Reading::Gathered) std::replace(offsets.begin(), offsets.end(), -1, 0);  // outside: without weight
   tiles_ = geometry_.reading == Reading::Gathered ? std::vector<Place>{{0, 0, 1, 0}} : tiles_of(to_, geometry_.source, choice.vectors, multiple);
   for (size_t i = 0; i < parts_; ++i) {
     if (choice.dense)
-      dense_.push_back(make_dense(e, geometry_.offsets, choice, kernels_.dense_height, cuts_[i], cuts_[i + 1]));
+      dense_.push_back(make_dense(e, offsets, choice, kernels_.dense_height, cuts_[i], cuts_[i + 1]));
     else
-      sparse_.push_back(make_sparse(e, geometry_.offsets, choice, cuts_[i], cuts_[i + 1]));
+      sparse_.push_back(make_sparse(e, offsets, choice, cuts_[i], cuts_[i + 1]));
   }
 }
 
@@ -166,7 +168,7 @@ void ConvLayer::run_vector(size_t part, const ConvBuffers& buffers, Scratch& scr
   tile.activation = op_.activation;
   const uint32_t begin = cuts_[part], end = cuts_[part + 1];
   if (choice_.dense)
-    kernels_.vector_dense(vector_dense_.data(), uint32_t(op_.weights.columns), x, begin, end, tile);
+    kernels_.vector_dense(vector_weights_, uint32_t(op_.weights.columns), x, begin, end, tile);
   else
     kernels_.vector_sparse(vector_entries_.values.data(), vector_entries_.columns.data(), vector_entries_.starts.data(), x, begin, end, tile);
 }

@@ -40,6 +40,9 @@ class ConvLayer {
   // Packs the weights; rows are dealt out in `parts`, tiles of a flat plane in a multiple of `multiple`. What was packed before goes.
   void prepare(const Choice& choice, size_t parts, size_t multiple);
 
+  // Nothing else will be prepared for now: what that needs goes.
+  void settle() { entries_ = Entries(); }
+
   // Tasks of the chosen form; each may run on any thread with a scratch of its own.
   size_t tasks() const;
   int64_t weight_of(size_t task) const;  // about how much work it is, to compare tasks of this layer
@@ -53,7 +56,8 @@ class ConvLayer {
   void run_tile(const Place&, size_t part, const ConvBuffers&, Scratch&) const;
   void run_vector(size_t part, const ConvBuffers&, Scratch&) const;
   Tile tile_for(const Place&, const ConvBuffers&, Scratch&) const;
-  Entries entries() const;
+  const Entries& entries();
+  void prepare_vector();
 
   const Op& op_;
   TensorInfo in_;
@@ -61,7 +65,9 @@ class ConvLayer {
   const ConvKernels& kernels_;
   ConvGeometry geometry_;
   uint64_t nnz_ = 0;
-  uint32_t widest_row_ = 0;
+  uint64_t widest_row_ = 0;
+  Census census_;
+  Entries entries_;  // while there is something to prepare
   std::vector<uint16_t> masks_;
   std::vector<float> bias_;
   Choice choice_;
@@ -72,6 +78,7 @@ class ConvLayer {
   std::vector<DenseForm> dense_;
   Entries vector_entries_;
   std::vector<float> vector_dense_;
+  const float* vector_weights_ = nullptr;  // these, or the plan's own
 };
 
 }  // namespace ntksap

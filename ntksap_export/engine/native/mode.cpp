@@ -174,6 +174,7 @@ void Mode::prepare_layer(size_t op, size_t threads) {
   if (contexts_[0]->scratch.empty()) contexts_[0]->scratch.resize(1);
   const Deal deal = best_deal(layer, *kernels_.conv, conv_buffers(op, *contexts_[0]), contexts_[0]->scratch[0], threads);
   layer.prepare(deal.choice, deal.parts, deal.multiple);
+  layer.settle();
   prepared_[op] = threads;
 }
 

@@ -21,6 +21,18 @@ void check_convolved(uint64_t in, uint64_t out, uint32_t kernel, uint32_t stride
     refuse(std::string("its output's ") + side + " of " + text(out) + " needs " + text(seen) + " positions, the padded input has at most " + text(there));
 }
 
+void check_padding(uint64_t pad, uint32_t kernel, uint32_t dilation, const char* side) {
+  if (pad > reach(kernel, dilation))
+    refuse(std::string("its padding of the ") + side + " is " + text(pad) + ", its kernel reaches " + text(reach(kernel, dilation)));
+}
+
+void check_paddings(const Window& w) {
+  check_padding(w.pad_top, w.kh, w.dh, "height");
+  check_padding(w.pad_bottom, w.kh, w.dh, "height");
+  check_padding(w.pad_left, w.kw, w.dw, "width");
+  check_padding(w.pad_right, w.kw, w.dw, "width");
+}
+
 // Whether one of kernel positions start, start + dilation, ... lies in [0, in).
 bool touches(int64_t start, int64_t in, int64_t kernel, int64_t dilation) {
   const int64_t first = start >= 0 ? 0 : (-start + dilation - 1) / dilation;
@@ -42,6 +54,7 @@ void check_pooled(uint64_t in, uint64_t out, uint32_t kernel, uint32_t stride, u
 
 void check_conv(const Op& op, const TensorInfo& in, const TensorInfo& out) {
   const Window& w = op.window;
+  check_paddings(w);
   check_convolved(in.height, out.height, w.kh, w.sh, w.dh, w.pad_top, "height");
   check_convolved(in.width, out.width, w.kw, w.sw, w.dw, w.pad_left, "width");
 }
@@ -50,6 +63,7 @@ void check_pool(const Op& op, const TensorInfo& in, const TensorInfo& out) {
   const Window& w = op.window;
   const bool padded = op.mode == PoolMode::AveragePadded;
   if (in.channels != out.channels) refuse("it makes " + text(out.channels) + " channels of " + text(in.channels));
+  check_paddings(w);
   check_pooled(in.height, out.height, w.kh, w.sh, w.dh, w.pad_top, w.pad_bottom, padded, "height");
   check_pooled(in.width, out.width, w.kw, w.sw, w.dw, w.pad_left, w.pad_right, padded, "width");
 }

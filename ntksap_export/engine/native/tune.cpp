@@ -11,7 +11,8 @@ namespace {
 
 constexpr double kEnough = 1e-3;    // seconds of a measurement: what is longer is extrapolated
 constexpr double kIdle = 1.3, kEven = 1.05;  // unevenness that is not worth measuring, and that needs no other deal
-constexpr double kWorthDense = 0.3;  // density from which the dense kernel is tried
+constexpr double kWorthDense = 0.35;   // density from which the dense kernel is tried
+constexpr double kSeldomSparse = 0.5;  // density from which few of the sparse ones are
 constexpr uint64_t kMostLines = 65535;  // of a packed tile: offsets have 16 bits
 constexpr int64_t kFirstLevel = 512;  // lines of 64 bytes that a block of columns may hold: 32 KiB
 
@@ -45,6 +46,11 @@ void add_sparse(std::vector<Choice>& list, const ConvLayer& layer, const ConvKer
         if (v <= most) add(list, {false, v, packed, block_for(v, 1)}, layer);
     return;
   }
+  if (layer.density() > kSeldomSparse) {
+    for (const int v : {8, 7}) add(list, {false, v, false, 64}, layer);
+    add(list, {false, 8, true, 64}, layer);
+    return add(list, {false, 4, true, 128}, layer);
+  }
   for (const int v : {4, 5, 6}) add(list, {false, v, true, 128}, layer);
   add(list, {false, 2, true, 256}, layer);
   for (const int v : {8, 7, 6}) add(list, {false, v, false, block_for(v, 2)}, layer);
@@ -56,10 +62,11 @@ void add_sparse(std::vector<Choice>& list, const ConvLayer& layer, const ConvKer
 
 void add_dense(std::vector<Choice>& list, const ConvLayer& layer, const ConvKernels& kernels) {
   const int most = kernels.dense_vectors;
-  for (const bool packed : {false, true})
-    for (const uint32_t block : {512u, 128u})
-      for (const int v : {most, most - 1})
-        if (v >= 1) add(list, {true, v, packed, block}, layer);
+  for (const uint32_t block : {512u, 128u})
+    for (const int v : {most, most - 1})
+      if (v >= 1) add(list, {true, v, false, block}, layer);
+  add(list, {true, most, true, 512}, layer);
+  if (most >= 4) add(list, {true, 2, true, 512}, layer);
 }
 
 // Runs tasks until enough time went by; seconds of all of them by their weights.
@@ -132,7 +139,7 @@ std::vector<Choice> candidates_of(const ConvLayer& layer, const ConvKernels& ker
   std::vector<Choice> list;
   const uint32_t all = uint32_t(layer.op().weights.columns);
   if (layer.vector_shaped()) return {{layer.density() > 0.5, 1, false, all}};
-  if (layer.geometry().reading == Reading::Gathered) return {{false, 1, false, all}};
+  if (layer.geometry().reading == Reading::Gathered) return {{layer.density() > 0.5, 1, false, std::min(all, 512u)}};
   if (layer.density() < 0.9) add_sparse(list, layer, kernels);
   if (layer.density() >= kWorthDense) add_dense(list, layer, kernels);
   return list;
