@@ -1,4 +1,4 @@
-// Reads a plan (format: docs/engine.md): header, tensors, then the operators one by one, each checked before the next is
+// Reads a plan (format: docs/engine-plan.md): header, tensors, then the operators one by one, each checked before the next is
 // read. Whatever a plan's bytes hold, nothing outside them is touched and the answer is a plan that can be run, or a reason.
 #include "plan.h"
 
