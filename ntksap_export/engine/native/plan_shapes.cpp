@@ -6,10 +6,14 @@ namespace {
 
 std::string shape(const TensorInfo& t) { return text(t.channels) + " x " + text(t.height) + " x " + text(t.width); }
 
-bool same(const TensorInfo& a, const TensorInfo& b) { return a.channels == b.channels && a.height == b.height && a.width == b.width; }
+bool same(const TensorInfo& a, const TensorInfo& b) {
+  return a.channels == b.channels && a.height == b.height && a.width == b.width && a.rank == b.rank;
+}
+
+std::string of_rank(const TensorInfo& tensor, const TensorInfo& other) { return tensor.rank == other.rank ? "" : " of rank " + text(tensor.rank); }
 
 void check_same(const TensorInfo& wanted, const TensorInfo& got, const char* what) {
-  if (!same(wanted, got)) refuse(std::string(what) + " is " + shape(got) + "; wanted " + shape(wanted));
+  if (!same(wanted, got)) refuse(std::string(what) + " is " + shape(got) + of_rank(got, wanted) + "; wanted " + shape(wanted) + of_rank(wanted, got));
 }
 
 uint64_t reach(uint32_t kernel, uint32_t dilation) { return (kernel - 1) * uint64_t(dilation) + 1; }
@@ -101,7 +105,7 @@ void check_shapes(const Plan& plan, const Op& op) {
       if (op.inputs.size() == 2) check_same(out, plan.tensors[op.inputs[1]], "its residual");
       return;
     case Kind::Pool: return check_pool(op, in, out);
-    case Kind::GlobalPool: return check_same(TensorInfo{in.channels, 1, 1, 4}, out, "its output");
+    case Kind::GlobalPool: return check_same(TensorInfo{in.channels, 1, 1, out.rank}, out, "its output");
     case Kind::Add:
       check_same(out, in, "its first input");
       return check_same(out, plan.tensors[op.inputs[1]], "its second input");
