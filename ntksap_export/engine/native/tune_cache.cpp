@@ -19,6 +19,7 @@ struct Known {
   std::mutex mutex;
   std::map<std::string, Deal> deals;
   bool read = false, changed = false;
+  bool foreign = false;  // the file is there and is not ours: it stays as it is
 };
 
 Known& known() {
@@ -30,7 +31,9 @@ Known& known() {
 void read_file(Known& all, const char* path) {
   std::ifstream file(path);
   std::string line;
-  if (!std::getline(file, line) || line != kFirstLine) return;
+  if (!std::getline(file, line)) return;
+  all.foreign = line != kFirstLine;
+  if (all.foreign) return;
   while (std::getline(file, line)) {
     std::istringstream words(line);
     std::string key;
@@ -80,7 +83,7 @@ void remember(const std::string& key, const Deal& deal) {
 void save_deals() {
   Known& all = known();
   const std::lock_guard<std::mutex> lock(all.mutex);
-  if (!all.changed || !file_name()) return;
+  if (!all.changed || all.foreign || !file_name()) return;
   all.changed = false;
   const std::string beside = std::string(file_name()) + "." + std::to_string(getpid());
   if (!write_file(all, beside) || std::rename(beside.c_str(), file_name()) != 0) std::remove(beside.c_str());
