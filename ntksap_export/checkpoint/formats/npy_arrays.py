@@ -5,6 +5,7 @@ Written is what `numpy.save` writes, and archives whose bytes depend on their co
 
 from __future__ import annotations
 
+import errno
 import math
 import struct
 import zipfile
@@ -110,9 +111,12 @@ def _one_fault(what: str) -> Iterator[None]:
     # A broken archive or header trips the readers in many ways.
     try:
         yield
-    except (CheckpointError, OSError):
+    except CheckpointError:
         raise
     except (Exception, struct.error) as error:
+        # A seek to before the file's begin is an archive that says so; anything else of the system's is the disk's.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise CheckpointError(f"{what} cannot be read: {first_line(error)}") from error
 
 

@@ -242,6 +242,7 @@ def test_a_matrix_of_vast_columns_is_refused(tmp_path: Path) -> None:
 
 @UNHURRIED
 @given(place=st.integers(0, 2**16), byte=st.integers(0, 255))
+@example(place=31601, byte=1)  # a member that begins before the file
 def test_a_changed_byte_gives_tensors_or_one_error(
     tmp_path_factory: pytest.TempPathFactory, place: int, byte: int
 ) -> None:
