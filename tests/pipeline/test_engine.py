@@ -112,7 +112,7 @@ def test_report_and_card_tell_of_it(exported: Path) -> None:
     assert '<section id="engine">' in html
     for text in (html, card):
         assert NAME in text.replace("\\_", "_")
-        assert "with the sparse engine" in text
+        assert "with the sparse engine" in text.lower()  # it opens the sentence where the zeros alone gained too
     assert "ntksap_export.engine.register(options)" in card
     assert "RegisterCustomOpsLibrary_V2" in card
 
