@@ -23,12 +23,14 @@ PRUNE_KEYS = (
     "model", "weights_sha256", "data", "num_classes", "image_size", "mean", "std", "stem", "seed", "method", "sparsity",
     "flops", "params", "pattern", "scope", "min_layer_density", "round_to", "channel_sparsity", "rounds", "epsilon",
     "draws", "score_batch_size", "score_batches", "keep_dense", "control", "budget",
+    "init", "steps", "step_epochs", "search_epochs", "rewind_epoch", "round_share", "reg_delta", "reg_every",
+    "reg_limit", "decorrelation",
 )  # fmt: skip
 TRAIN_KEYS = (
     "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones",
     "warmup_epochs", "label_smoothing", "augment", "precision", "accumulate", "sync_bn",
     "decay_norms", "gamma", "clip_norm", "mixup", "cutmix", "ema", "rescale_init",
-    "cutout", "crop_scale", "crop_ratio", "repeats",
+    "cutout", "crop_scale", "crop_ratio", "repeats", "recover",
 )  # fmt: skip
 EXPORT_KEYS = (
     "opset", "atol", "rtol", "passes",
@@ -49,10 +51,9 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
 # How a stage is carried out, not what comes out of it: free to change between runs of one directory.
 FREE_KEYS = (
     "device", "threads", "workers", "weights", "compile", "checkpoint_minutes", "keep_checkpoints", "tensorboard",
-    "recipe", "data_dir", "download", "broken_images", "latency_table",
+    "recipe", "data_dir", "download", "broken_images", "latency_table", "snapshot_epochs",
 )  # fmt: skip
 
-# Below, the logits' error is twice that of 128 images, measured on ResNet-20 and MobileNetV2 (docs/graphs.md).
 DEFAULT_SPARSITY = 0.9  # without any budget; n:m patterns bring their own
 # Three ways to say one thing: a flag of one of them overrules a file's other.
 _NUMBER_OF_WEIGHTS = ("sparsity", "density", "params")
@@ -102,6 +103,16 @@ class RunConfig(BaseModel):
     control: Literal["none", "shuffle", "reinit"] = "none"
     budget: str | None = None
     latency_table: str | None = None
+    init: Literal["default", "orthogonal", "delta-orthogonal"] = "default"
+    steps: int = Field(1, ge=1)
+    step_epochs: int = Field(1, ge=1)
+    search_epochs: int | None = Field(None, ge=1)
+    rewind_epoch: int = Field(0, ge=0)
+    round_share: float = Field(0.2, gt=0, lt=1)
+    reg_delta: float = Field(1e-4, gt=0)
+    reg_every: int | None = Field(None, ge=1)
+    reg_limit: float = Field(1.0, gt=0)
+    decorrelation: float = Field(1000.0, ge=0)
 
     epochs: int | None = Field(None, ge=1)
     batch_size: int | None = Field(None, ge=2)
@@ -121,6 +132,7 @@ class RunConfig(BaseModel):
     cutmix: float = Field(0.0, ge=0)
     ema: float = Field(0.0, ge=0, lt=1)
     rescale_init: bool = False
+    recover: Literal["none", "orthp", "isometry"] = "none"
     augment: Literal["auto", "none", "shift", "crop-flip", "resized-crop"] = "auto"
     cutout: int = Field(0, ge=0)
     crop_scale: tuple[float, float] = (0.08, 1.0)
@@ -133,6 +145,7 @@ class RunConfig(BaseModel):
     checkpoint_minutes: float = Field(10.0, gt=0)
     keep_checkpoints: int = Field(2, ge=1)
     tensorboard: bool = False
+    snapshot_epochs: tuple[int, ...] = ()
 
     opset: int = Field(20, ge=17, le=23)
     dynamic_size: bool = False

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ntksap_export.cli.options import FLAGS
+from ntksap_export.cli.flags import FLAGS
 from ntksap_export.config import RunConfig
 from tests.conftest import SMALL_FLAGS
 from tests.support.engine import NOT_BUILT, take_library_away
