@@ -2,7 +2,7 @@
 
 from ntksap_export.recovery.gains import layer_gains
 from ntksap_export.recovery.isometry import approximate_isometry_
-from ntksap_export.recovery.orthogonal import INITS, drawing, initialize_
+from ntksap_export.recovery.orthogonal import INITS, drawing, initialize_, sampler
 from ntksap_export.recovery.orthp import orthogonal, orthp_
 from ntksap_export.recovery.recover import RECOVERIES, Recovered, RecoveredLayer, recover_
 
@@ -18,4 +18,5 @@ __all__ = [
     "orthogonal",
     "orthp_",
     "recover_",
+    "sampler",
 ]

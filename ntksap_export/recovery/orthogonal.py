@@ -24,6 +24,7 @@ from ntksap_export.recovery.orthp import orthogonal
 
 INITS = ("orthogonal", "delta-orthogonal")
 Draw = Callable[[str, torch.Generator], torch.Tensor]
+Sampler = Callable[[nn.Module, tuple[int, ...]], Draw]
 
 
 @torch.no_grad()
@@ -64,9 +65,16 @@ def drawing(model: nn.Module, how: str, shape: tuple[int, ...]) -> Draw:
         layer = layers[name]
         if delta and layer.weight.ndim == 4:
             return _delta(layer, generator) * gains[name]
-        return _drawn(layer, layer.weight.shape, generator) * gains[name]
+        return _drawn(layer, layer.weight.shape, generator).contiguous() * gains[name]
 
     return draw
+
+
+def sampler(init: str) -> Sampler | None:
+    """For methods that draw initializations themselves: `drawing` of `init`, or None where it is none of `INITS`."""
+    if init not in INITS:
+        return None
+    return lambda model, shape: drawing(model, init, shape)
 
 
 def _drawn(layer: Layer, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
