@@ -21,6 +21,7 @@ FLOORS = {
     "graph": 2,
     "networks": 2,
     "pruning": 2,
+    "recovery": 2,
     "checkpoint": 2,
     "data": 1,
     "masks": 1,
