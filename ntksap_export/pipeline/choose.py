@@ -33,6 +33,7 @@ from ntksap_export.pruning import (
     shuffled,
 )
 from ntksap_export.pruning.latency_goal import Reached
+from ntksap_export.recovery import sampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def choose_mask(context: Context, latency_table: Path | None = None) -> Choice:
     config = context.config
     channels, pattern = split_pattern(config.pattern)
     inputs = _inputs(context)
-    scorer = make_scorer(config.method, epsilon=config.epsilon, draws=config.draws)
+    scorer = make_scorer(config.method, epsilon=config.epsilon, draws=config.draws, sampler=sampler(config.init))
     model = context.build_dense().to(context.device)
     budget: Budget | None = budget_of(config)
     start = time.perf_counter()
