@@ -59,7 +59,7 @@ def test_scores_are_kaiming_uniform_with_the_slope_of_the_paper() -> None:
     assert torch.equal(scores, draw_scores(nn.Linear(400, 100), seed=0)["weight"])
 
 
-@pytest.mark.parametrize("name", ["2:4", "block2x4"])
+@pytest.mark.parametrize("name", ["2:4", "2x4"])
 def test_patterns_hold_in_every_forward_pass(name: str) -> None:
     pattern = split_pattern(name)[1]
     assert pattern is not None

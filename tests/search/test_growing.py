@@ -66,9 +66,7 @@ def test_the_gradient_is_that_of_half_the_squares_of_what_goes() -> None:
 
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None
-        torch.testing.assert_close(
-            1 + expected.get(name, torch.zeros((), dtype=torch.float64)).expand_as(parameter), parameter.grad
-        )
+        torch.testing.assert_close(torch.ones_like(parameter) + expected.get(name, 0.0), parameter.grad)
 
 
 def test_rows_of_all_layers_that_a_sum_ties_together_go_with_what_stands_beside_them() -> None:

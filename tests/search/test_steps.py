@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_what_a_step_removed_stays_removed(tmp_path: Path) -> None:
     found = run_search("steps", asked)
 
     masks = [mask for _, mask, _ in spy.seen] + [found.mask]
-    for before, after in zip(masks, masks[1:], strict=False):
+    for before, after in pairwise(masks):
         assert all(bool((before[name] | ~after[name]).all()) for name in after)
 
 
