@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -75,7 +73,7 @@ def test_layers_are_set_to_zero_one_after_the_other_once_the_limit_is_reached(st
     assert {"0": min(500 + apart, steps - 1), "1": min(500 + 2 * apart, steps - 1)} == begins
 
 
-def test_what_is_set_to_zero_is_zero_and_gets_no_gradient(tmp_path: Path) -> None:
+def test_what_is_set_to_zero_is_zero_and_gets_no_gradient() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
     plan = without_first(model)
     model(torch.randn(2, *SHAPE)).sum().backward()

@@ -58,7 +58,7 @@ def test_what_the_hook_adds_is_clipped_with_the_rest() -> None:
     assert 0.01 == pytest.approx(float(torch.stack(moved).sum().sqrt().detach()), rel=1e-3)
 
 
-def test_a_training_goes_on_from_the_middle_of_its_schedule(tmp_path: Path) -> None:
+def test_a_training_goes_on_from_the_middle_of_its_schedule() -> None:
     settings = config(epochs=3, momentum=0.0, nesterov=False, schedule="step")
     whole, model, states, steps = net(), net(), [], []
     log = train(
