@@ -12,7 +12,7 @@ from ntksap_export.data import Augmentation, Peek, peek, resolve_augmentation
 from ntksap_export.errors import CheckpointError, ConfigError, DataError
 from ntksap_export.masks import split_pattern
 from ntksap_export.profiling.settings import default_threads
-from ntksap_export.pruning import SCORERS, make_scorer
+from ntksap_export.pruning import SCORERS, check_pattern, make_scorer
 
 # A few minutes on two cores for the embedded sample; a modest schedule for real data. --epochs and --lr overrule.
 _DIGITS = {"epochs": 5, "batch_size": 32, "lr": 0.01, "score_batch_size": 32}
@@ -70,7 +70,9 @@ def resolve(config: RunConfig) -> tuple[RunConfig, Peek]:
         per_batch = config.score_batch_size or defaults["score_batch_size"]
         defaults["score_batches"] = -(-_IMAGES_PER_CLASS * classes // per_batch)
     split_pattern(config.pattern)  # an unknown one is refused here
-    if not config.own_budget and config.flops is None and config.params is None and config.budget is None:
+    check_pattern(config.method, config.pattern)
+    others = config.flops, config.params, config.budget, config.channel_share
+    if not config.own_budget and others == (None, None, None, None):
         defaults["sparsity"] = DEFAULT_SPARSITY
     missing = {key: value for key, value in defaults.items() if getattr(config, key) is None}
     if config.latency is not None:
