@@ -14,12 +14,13 @@ import torch
 from ntksap_export.config import RunConfig, flag_name
 from ntksap_export.masks import layer_costs
 from ntksap_export.pipeline.choose import targets
-from ntksap_export.pipeline.context import CHANNELS, Context, check_network
+from ntksap_export.pipeline.context import Context, check_network
 from ntksap_export.pipeline.engine import BODY, check_engine
 from ntksap_export.pipeline.latency import LATENCY_TABLE
 from ntksap_export.pipeline.precisions import PRECISIONS
 from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
+from ntksap_export.pipeline.run_files import CHANNELS
 from ntksap_export.progress import Silent
 from ntksap_export.training import resolve_precision
 
