@@ -114,7 +114,7 @@ class RunConfig(BaseModel):
     reg_limit: float = Field(1.0, gt=0)
     decorrelation: float = Field(1000.0, ge=0)
 
-    epochs: int | None = Field(None, ge=1)
+    epochs: int | None = Field(None, ge=0)
     batch_size: int | None = Field(None, ge=2)
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float | None = Field(None, gt=0)

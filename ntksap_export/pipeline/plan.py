@@ -106,7 +106,7 @@ def estimate(context: Context, images: int, per_image: Callable[[str], float], n
     """
     config, precision = context.config, resolve_precision(context.config.precision, context.device)
     assert config.rounds and config.score_batch_size and config.score_batches
-    assert config.epochs and config.profile_threads
+    assert config.epochs is not None and config.profile_threads
     scored = config.rounds * config.draws * config.score_batches * config.score_batch_size
     # Scoring an image is two forward and two backward passes in float32: twice a training step of it.
     prune = 2 * scored * per_image("fp32")

@@ -26,6 +26,7 @@ def prune(
     pattern: Pattern | None = None,
     scope: str = "global",
     rounds: int | None = None,
+    round_share: float | None = None,
     keep_dense: Iterable[str] = (),
     min_layer_density: float = 0.0,
     progress: Progress | None = None,
@@ -41,6 +42,8 @@ def prune(
         pattern: which weights live and die together; None is unstructured. For channels see `prune_channels`.
         scope: `global` compares scores over all layers, `layer` keeps the same share of each.
         rounds: score-and-mask steps on an exponential schedule; None takes the method's own number.
+        round_share: instead of `rounds`: each round removes this share of what is left, rounded down, and the last what
+            the budget asks.
         keep_dense: layers that stay whole; a layer's name with or without `.weight`. They count in the budget.
         min_layer_density: each layer keeps at least this share of its weights.
         progress: where the rounds are shown.
@@ -55,7 +58,10 @@ def prune(
         ScoreError: a score is NaN or infinite.
     """
     limits = find_limits(model, inputs.shape, budget, pattern, scope, keep_dense, min_layer_density)
-    schedule = limits.schedule(scorer.default_rounds if rounds is None else rounds)
+    if round_share is None:
+        schedule = limits.schedule(scorer.default_rounds if rounds is None else rounds)
+    else:
+        schedule = limits.schedule_removing(round_share)
     whole = mask = Mask.dense(model)
     with (progress or Silent()).task("prune", len(schedule)) as task:
         for index, (weights, macs, share) in enumerate(schedule):

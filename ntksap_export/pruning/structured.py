@@ -36,6 +36,7 @@ def prune_channels(
     budget: Budget,
     *,
     rounds: int | None = None,
+    round_share: float | None = None,
     keep_dense: Iterable[str] = (),
     round_to: int = 8,
     min_layer_density: float = 0.0,
@@ -51,6 +52,8 @@ def prune_channels(
         inputs: shape, number and seed of the scoring batches.
         budget: what may stay, of the prunable weights, of the FLOPs, or of both.
         rounds: score-and-remove steps on an exponential schedule; None takes the method's own number.
+        round_share: instead of `rounds`, and without `latency`: each round removes this share of what is left, rounded
+            down, and the last what the budget asks.
         keep_dense: layers whose output channels all stay, and with them those of every layer of the same group.
         round_to: kept channels of a group are a multiple of it, or all; at least 1.
         min_layer_density: share of its channels that each group keeps at least, in [0, 1].
@@ -70,7 +73,10 @@ def prune_channels(
     limits, groups, narrowing = _prepare(model, inputs.shape, budget, keep_dense, round_to, min_layer_density)
     if latency is not None:
         latency.begin(narrowing, lambda kept: plan_of(groups, kept))
-    schedule = _schedule(limits, scorer.default_rounds if rounds is None else rounds, latency, narrowing.ms)
+    if round_share is None:
+        schedule = _schedule(limits, scorer.default_rounds if rounds is None else rounds, latency, narrowing.ms)
+    else:
+        schedule = [(weights, macs, None) for weights, macs, _ in limits.schedule_removing(round_share)]
     held = replace(inputs, hold_statistics=True)
     plan = plan_of(groups, narrowing.kept)
     with (progress or Silent()).task("prune channels", len(schedule)) as task:
