@@ -18,6 +18,7 @@ from ntksap_export.masks import LayerCost, Mask, Pattern, layer_costs, split_pat
 from ntksap_export.pipeline.choice import Choice
 from ntksap_export.pipeline.context import Context
 from ntksap_export.pipeline.latency import check_latency, latency_goal
+from ntksap_export.pipeline.methods import schedule_of
 from ntksap_export.pruning import (
     SCORERS,
     Budget,
@@ -176,9 +177,8 @@ def targets(context: Context, model: nn.Module) -> dict[str, Any]:
     Raises:
         ConfigError: as `find_goals`.
     """
-    assert context.config.rounds is not None
     goals = find_goals(context, model)
-    shares = [share for *_, share in goals.first.schedule(context.config.rounds)[:-1]]
+    shares = [share for *_, share in schedule_of(context.config, goals.first)[:-1]]
     return {
         "kept_weights": goals.end.weights,
         "kept_flops": None if goals.end.macs is None else 2 * goals.end.macs,

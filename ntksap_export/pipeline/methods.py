@@ -7,7 +7,7 @@ import difflib
 from ntksap_export.config import RunConfig
 from ntksap_export.errors import ConfigError
 from ntksap_export.masks import split_pattern
-from ntksap_export.pruning import SCORERS
+from ntksap_export.pruning import SCORERS, Limits
 from ntksap_export.search import SEARCHES, check_search, search_of
 
 
@@ -42,6 +42,37 @@ def check_method(config: RunConfig) -> None:
         )
     if config.epochs == 0 and config.search_epochs is None and name != "steps":
         raise ConfigError(f"--epochs 0 leaves {called(config)} nothing to train with; give --search-epochs")
+
+
+def schedule_of(config: RunConfig, limits: Limits) -> tuple[tuple[int | None, int | None, float], ...]:
+    """What the rounds of a complete configuration leave, as `Limits.schedule` has it.
+
+    Args:
+        config: complete, that is, with `rounds`.
+        limits: where they end.
+    """
+    assert config.rounds is not None
+    name = search_of(config.method, config.steps)
+    if name == "lottery":
+        return limits.schedule_removing(config.round_share)
+    return limits.schedule(config.rounds if name != "steps" else config.steps * -(-config.rounds // config.steps))
+
+
+def epochs_to_find(config: RunConfig, limits: Limits) -> int:
+    """How many epochs the prune stage trains for, in all.
+
+    Args:
+        config: complete.
+        limits: where its rounds end.
+    """
+    name = search_of(config.method, config.steps)
+    if name is None:
+        return 0
+    if name == "steps":
+        return (config.steps - 1) * config.step_epochs
+    assert config.search_epochs is not None
+    rounds = len(schedule_of(config, limits)) if name == "lottery" else 1
+    return rounds * config.search_epochs - (rounds - 1) * config.rewind_epoch
 
 
 def called(config: RunConfig) -> str:

@@ -71,8 +71,9 @@ def _pruning(data: ReportInput, name: str) -> str:
         how += f" in {plural(int(rounds), 'round')}"
     if sparsity_of(data) == 0:
         return f"{name} was not pruned: it is the dense network."
-    when = "with the weights of a file" if given(data) else "before training"
-    text = f"{name} was pruned {when} to {percent(sparsity_of(data))} sparsity with {how}."
+    when = "" if at(data.mask, "search") else " before training"
+    start = f"{name}, trained before," if given(data) else name
+    text = f"{start} was pruned{'' if given(data) else when} to {percent(sparsity_of(data))} sparsity with {how}."
     return " ".join([text, *_form(data)])
 
 
