@@ -65,6 +65,8 @@ def default_out(config: RunConfig) -> Path:
         parts.append(config.pattern.replace(":", "of"))
     if config.params is not None:
         parts.append(f"{config.params}")
+    elif config.channel_share is not None:
+        parts.append(f"channels{100 * config.channel_share:g}")
     elif (config.flops is None and config.budget is None and not config.own_budget) or config.sparsity is not None:
         parts.append(f"{100 * (DEFAULT_SPARSITY if config.sparsity is None else config.sparsity):g}")
     if config.flops is not None:

@@ -99,10 +99,23 @@ def _check_pattern(config: RunConfig) -> None:
         raise ConfigError(
             "--control shuffle has nothing to shuffle in --pattern channel; use channel+... or --control reinit"
         )
-    if not second and config.scope != "global":
-        raise ConfigError("--scope layer does not apply to channels; they are compared over all groups")
     if not second and config.channel_sparsity is not None:
-        raise ConfigError("--channel-sparsity belongs to channel+...; for --pattern channel give --sparsity")
+        _check_channel_share(config)
+
+
+def _check_channel_share(config: RunConfig) -> None:
+    """A share of the channels of each group is a budget of its own."""
+    if config.channel_share is None:
+        raise ConfigError(
+            "--channel-sparsity belongs to channel+...; for --pattern channel give --sparsity, or --scope layer beside "
+            "it to remove that share of the channels of each group"
+        )
+    for key in ("sparsity", "params", "flops", "budget"):
+        if getattr(config, key) is not None:
+            raise ConfigError(
+                f"give --channel-sparsity or --{key}, not both: with --pattern channel --scope layer the first is the "
+                "share of the channels of each group that goes"
+            )
 
 
 def _check_latency(config: RunConfig, channels: bool, second: str) -> None:

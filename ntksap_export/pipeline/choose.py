@@ -64,6 +64,7 @@ def choose_mask(context: Context, latency_table: Path | None = None) -> Choice:
             scorer,
             inputs,
             first,
+            scope=config.scope if pattern is None else "global",  # beside a pattern, it is that one's
             rounds=config.rounds,
             keep_dense=config.keep_dense,
             round_to=config.round_to,
@@ -102,9 +103,8 @@ def budget_of(config: RunConfig) -> Budget | None:
     Raises:
         ConfigError: out of range.
     """
-    if config.sparsity is None and config.flops is None and config.params is None and config.latency is None:
-        return None
-    return Budget(config.sparsity, config.flops, config.params, config.latency)
+    bounds = config.sparsity, config.flops, config.params, config.latency, config.channel_share
+    return None if bounds == (None, None, None, None, None) else Budget(*bounds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +136,12 @@ def find_goals(context: Context, model: nn.Module) -> Goals:
         end = find_limits(model, shape, budget, pattern, config.scope, config.keep_dense, config.min_layer_density)
         return Goals(end, end, end.left)
     first = first_budget(config, model, shape, pattern)
-    check_channels(
+    limits = check_channels(
         model,
         shape,
         first,
+        scorer=make_scorer(config.method) if config.method in SCORERS else None,
+        scope=config.scope if pattern is None else "global",
         keep_dense=config.keep_dense,
         round_to=config.round_to,
         min_layer_density=config.min_layer_density,
@@ -151,7 +153,7 @@ def find_goals(context: Context, model: nn.Module) -> Goals:
         left = left_whole(model, pattern, asked)
         if left or asked:
             _check_freedom(config, pattern)
-    return Goals(find_limits(model, shape, budget), find_limits(model, shape, first), left)
+    return Goals(limits if pattern is None else find_limits(model, shape, budget), limits, left)
 
 
 def _check_freedom(config: RunConfig, pattern: Pattern) -> None:

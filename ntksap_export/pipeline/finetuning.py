@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ntksap_export.pruning import SCORERS
+
 USUAL: Final[dict[str, Any]] = {
     "method": "l1",
     "lr": 0.01,
@@ -16,8 +18,9 @@ USUAL: Final[dict[str, Any]] = {
     "warmup_epochs": 0.0,
     "nesterov": False,
 }
-# They judge whole filters, or are published for them.
-_OF_CHANNELS: Final = frozenset({"l1", "bn-scale", "fpgm", "greg", "tpp"})
+_OF_CHANNELS: Final = frozenset(
+    {"greg", "tpp", *(name for name, entry in SCORERS.items() if entry.filters)}
+)  # published for filters, or judging them
 
 
 def lay_under(values: Mapping[str, Any]) -> dict[str, Any]:

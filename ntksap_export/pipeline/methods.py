@@ -7,7 +7,7 @@ import difflib
 from ntksap_export.config import RunConfig
 from ntksap_export.errors import ConfigError
 from ntksap_export.masks import split_pattern
-from ntksap_export.pruning import SCORERS, Limits
+from ntksap_export.pruning import SCORERS, Limits, check_pattern
 from ntksap_export.search import SEARCHES, check_search, search_of
 
 
@@ -33,6 +33,7 @@ def check_method(config: RunConfig) -> None:
     check_name(config.method)
     split_pattern(config.pattern)  # an unknown one is refused here
     name = search_of(config.method, config.steps)
+    check_pattern(config.method, config.pattern)
     if name is None:
         return
     check_search(name, config.pattern, config.latency is not None)

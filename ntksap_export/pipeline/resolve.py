@@ -72,7 +72,8 @@ def resolve(config: RunConfig) -> tuple[RunConfig, Peek]:
     if SCORERS.get(config.method) and SCORERS[config.method].needs_data:
         per_batch = config.score_batch_size or defaults["score_batch_size"]
         defaults["score_batches"] = -(-_IMAGES_PER_CLASS * classes // per_batch)
-    if not config.own_budget and config.flops is None and config.params is None and config.budget is None:
+    others = config.flops, config.params, config.budget, config.channel_share
+    if not config.own_budget and others == (None, None, None, None):
         defaults["sparsity"] = DEFAULT_SPARSITY
     if config.method in SEARCHES:
         defaults["search_epochs"] = config.epochs or defaults["epochs"]

@@ -53,7 +53,12 @@ def run_prune(context: Context) -> tuple[str, ...]:
             "method": config.method,
             "pattern": config.pattern,
             "scope": config.scope,
-            "budget": {"sparsity": config.sparsity, "flops": config.flops, "params": config.params},
+            "budget": {
+                "sparsity": config.sparsity,
+                "flops": config.flops,
+                "params": config.params,
+                **({} if config.channel_share is None else {"channels": config.channel_share}),
+            },
             "rounds": config.rounds,
             "control": config.control,
             "seconds": round(choice.seconds, 3),

@@ -87,6 +87,7 @@ def choose(
         scorer,
         inputs,
         job.budget,
+        scope=job.scope,
         rounds=rounds,
         round_share=round_share,
         keep_dense=job.keep_dense,
