@@ -41,11 +41,29 @@ def check_together(config: RunConfig) -> None:
         raise ConfigError(f"milestones are shares of the epochs, in (0, 1); got {config.milestones}")
     if config.rescale_init and config.weights is not None:
         raise ConfigError("--rescale-init rescales drawn weights, and --weights are not drawn; leave one of them away")
+    _check_isometry(config)
     if config.sparse_initializers and config.external_data == "always":
         raise ConfigError("--sparse-initializers writes one file; leave --external-data always away")
     if config.engine and config.dynamic_size:
         raise ConfigError("--engine plans for one size of images; leave --dynamic-size away")
     _check_profile(config)
+
+
+def _check_isometry(config: RunConfig) -> None:
+    """What cannot be made orthogonal, or would be overwritten."""
+    if config.init != "default" and config.weights is not None:
+        raise ConfigError(f"--init {config.init} draws weights, and --weights are not drawn; leave one of them away")
+    if config.recover == "none":
+        return
+    if config.rescale_init:
+        raise ConfigError(
+            f"--rescale-init and --recover {config.recover} both set the scale of what is kept; leave one of them away"
+        )
+    if config.recover == "orthp" and config.pattern != "channel":
+        raise ConfigError(
+            f"--recover orthp fills every weight of a layer; got --pattern {config.pattern}, which prunes single ones. "
+            "Use --recover isometry, or --pattern channel"
+        )
 
 
 def _check_profile(config: RunConfig) -> None:

@@ -34,6 +34,7 @@ from ntksap_export.pruning import (
     resolve_layers,
     shuffled,
 )
+from ntksap_export.recovery import sampler
 
 
 def choose_mask(context: Context, latency_table: Path | None = None) -> Choice:
@@ -261,7 +262,7 @@ def scorer_of(config: RunConfig) -> Scorer:
     Raises:
         ConfigError: there is no such method.
     """
-    return make_scorer(config.method, epsilon=config.epsilon, draws=config.draws)
+    return make_scorer(config.method, epsilon=config.epsilon, draws=config.draws, sampler=sampler(config.init))
 
 
 def scoring_inputs(context: Context) -> ScoringInputs:

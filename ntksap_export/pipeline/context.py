@@ -25,24 +25,30 @@ from ntksap_export.data import DataSet, DataSpec, open_data, skipped_text
 from ntksap_export.errors import CheckpointError, RunDirectoryError
 from ntksap_export.masks import Mask, split_pattern
 from ntksap_export.pipeline.ranks import own_device
+from ntksap_export.pipeline.recovering import recover_start_
 from ntksap_export.pipeline.run_dir import RunDir
 from ntksap_export.pipeline.run_files import CHANNELS, START, weights_file
 from ntksap_export.pipeline.tensorboard import check_tensorboard
 from ntksap_export.progress import Progress
 from ntksap_export.pruning import ChannelPlan, reinit_seed
+from ntksap_export.recovery import initialize_
 from ntksap_export.search import search_of
 from ntksap_export.training import rescale_init_, resolve_device
 
 
 @dataclass
 class Context:
-    """One run in progress. `config` is complete (see `resolve`); `data_name` is the data set's own name."""
+    """One run in progress. `config` is complete (see `resolve`); `data_name` is the data set's own name.
+
+    `recovery` is what the latest `build_to_train` recovered.
+    """
 
     config: RunConfig
     run: RunDir
     progress: Progress
     data_name: str
     command: str = ""
+    recovery: dict[str, Any] | None = field(default=None, repr=False)
     _data: DataSet | None = field(default=None, repr=False)
 
     @cached_property
@@ -69,9 +75,17 @@ class Context:
         Raises:
             CheckpointError: the file of weights is not there any more, changed, or does not fit.
         """
+        if self.config.weights is None:
+            return self._drawn(self.config.seed)
         model = self.architecture()
-        if self.config.weights is not None:
-            load_weights_(model, self._weights, self.config.weights)
+        load_weights_(model, self._weights, self.config.weights)
+        return model
+
+    def _drawn(self, seed: int) -> nn.Module:
+        """A draw of the initialization that the run trains from."""
+        model = networks.build(**self.model_arguments, seed=seed)
+        if self.config.init != "default":
+            initialize_(model, self.config.init, self.shape, seed)
         return model
 
     @cached_property
@@ -86,7 +100,7 @@ class Context:
         return self._without_removed(self.build_dense())
 
     def build_to_train(self) -> nn.Module:
-        """The model that training starts from: its initialization, or with `control reinit` another draw of it.
+        """The model that training starts from: its initialization, or with `control reinit` another draw; recovered.
 
         Where a search found the mask, it is what that left.
 
@@ -94,12 +108,13 @@ class Context:
             RunDirectoryError: the search's weights are not there.
             CheckpointError: they are broken; or as `build_dense`.
         """
-        if self.starts_found:
-            return self._start()
-        if self.config.control != "reinit":
-            dense = self.build_dense()
-        else:
-            dense = networks.build(**self.model_arguments, seed=reinit_seed(self.config.seed))
+        model = self._start() if self.starts_found else self._first()
+        if self.config.recover != "none":
+            self.recovery = recover_start_(model, self.mask(), self.config, self.shape, self.device, self.progress)
+        return model
+
+    def _first(self) -> nn.Module:
+        dense = self.build_dense() if self.config.control != "reinit" else self._drawn(reinit_seed(self.config.seed))
         model = self._without_removed(dense)
         if self.config.rescale_init:
             drawn = {name: weight[0].numel() for name, weight in dense.named_parameters() if weight.ndim > 1}

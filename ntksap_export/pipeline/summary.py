@@ -57,7 +57,8 @@ def summary(out: Path) -> dict[str, Any]:
             "train_s": metrics["seconds"],
         }
         if recovery := metrics.get("recovery"):
-            result["recovery"] = {key: recovery.get(key) for key in ("how", "seconds", "jsv")}
+            ends = {f"mean_jsv_{key}": (recovery.get(key) or {}).get("mean") for key in ("before", "after")}
+            result["recovery"] = {"how": recovery["how"], "seconds": recovery["seconds"], **ends}
     if parity := _read(run, "parity.json"):
         result["parity"] = parity["passed"]
         result["precisions"] = {

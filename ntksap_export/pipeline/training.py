@@ -50,7 +50,8 @@ def run_train(context: Context) -> tuple[str, ...]:
         )
     if is_main():
         SparseCheckpoint.of(model, mask, context.provenance()).save(run.file("model.safetensors"))
-        write_json(run.file("metrics.json"), {**log.to_json(), "skipped_images": len(loaders.skipped)})
+        recovery = {} if context.recovery is None else {"recovery": context.recovery}
+        write_json(run.file("metrics.json"), {**log.to_json(), "skipped_images": len(loaders.skipped), **recovery})
     return ("model.safetensors", "metrics.json", "metrics.jsonl")
 
 

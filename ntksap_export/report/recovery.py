@@ -16,9 +16,9 @@ def said(metrics: Json) -> list[str]:
     if layers:
         before, after = (sum(float(at(row, key, default=0)) for row in layers) / len(layers) for key in _ENDS)
         found.append(f"their mean distance to an isometry went from {number(before)} to {number(after)}")
-    if (jsv := at(told, "jsv")) is not None:
-        before, after = (number(at(jsv, key)) for key in _ENDS)
-        found.append(f"the mean singular value of the network's Jacobian from {before} to {after}")
+    if at(told, "after", "mean") is not None:
+        before, after = (float(at(told, key, "mean")) for key in _ENDS)
+        found.append(f"the mean singular value of the network's Jacobian from {before:.4g} to {after:.4g}")
     words = f"{', '.join(found)} ({seconds(at(told, 'seconds'))})."
     starved = [row for row in layers if at(row, "empty", default=0)]
     if starved:

@@ -32,7 +32,7 @@ SCORERS: dict[str, ScorerInfo] = {
         "ntksap_export.pruning.scorers.ntksap:NtkSap",
         False,
         "Keep what moves the spectrum of the neural tangent kernel most (Wang, Li & Sun, ICLR 2023)",
-        options=("epsilon", "draws"),
+        options=("epsilon", "draws", "sampler"),
     ),
     "snip": ScorerInfo(
         "ntksap_export.pruning.scorers.snip:Snip",
