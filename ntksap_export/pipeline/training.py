@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 
 import torch
@@ -15,6 +13,7 @@ from ntksap_export.checkpoint import SparseCheckpoint
 from ntksap_export.data import Loaders, make_loaders
 from ntksap_export.pipeline.context import Context, config_json
 from ntksap_export.pipeline.ranks import all_or_none
+from ntksap_export.pipeline.stopping import sigterm_noted
 from ntksap_export.pipeline.tensorboard import TensorBoard
 from ntksap_export.processes import is_main, rank, world_size
 from ntksap_export.pruning.distributed import of_main
@@ -26,7 +25,7 @@ def run_train(context: Context) -> tuple[str, ...]:
     config, run = context.config, context.run
     with all_or_none():
         mask = of_main(context.mask())  # `train` compares its digest over all processes
-        loaders, model = _loaders(context), context.build_to_train().to(context.device)
+        loaders, model = open_loaders(context), context.build_to_train().to(context.device)
         if is_main():
             write_json(run.file("config.json"), config_json(context, loaders.spec))
     precision = resolve_precision(config.precision, context.device)
@@ -35,7 +34,7 @@ def run_train(context: Context) -> tuple[str, ...]:
         f"{config.epochs} epoch{'s' * (config.epochs != 1)} of {len(loaders.train)} steps"
     )
     directory = run.file("tensorboard") if config.tensorboard and is_main() else None
-    with _sigterm() as stop, closing(TensorBoard(directory)) as board, closing(loaders):
+    with sigterm_noted() as stop, closing(TensorBoard(directory)) as board, closing(loaders):
         log = train(
             model,
             mask,
@@ -45,6 +44,7 @@ def run_train(context: Context) -> tuple[str, ...]:
                 run.training_states, mask.digest(), config.keep_checkpoints, config.checkpoint_minutes
             ),
             progress=context.progress,
+            start_epoch=context.start_epoch(),
             on_epoch=_telling(context, loaders, board) if is_main() else None,
             stop=stop,
         )
@@ -55,7 +55,12 @@ def run_train(context: Context) -> tuple[str, ...]:
     return ("model.safetensors", "metrics.json", "metrics.jsonl")
 
 
-def _loaders(context: Context) -> Loaders:
+def open_loaders(context: Context) -> Loaders:
+    """A run's data in batches, of several processes this one's part.
+
+    Raises:
+        DataError: they cannot be used.
+    """
     config = context.config
     assert config.batch_size is not None
     return make_loaders(
@@ -91,20 +96,3 @@ def _telling(context: Context, loaders: Loaders, board: TensorBoard) -> Callable
 
 def _processes() -> str:
     return f"{world_size()} processes on " if world_size() > 1 else ""
-
-
-@contextmanager
-def _sigterm() -> Iterator[Callable[[], bool]]:
-    """Within the block a SIGTERM is noted instead of ending the process; yields whether there was one.
-
-    Only a program's first thread may handle signals; in another one nothing is noted.
-    """
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGTERM, before)
