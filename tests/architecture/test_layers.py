@@ -17,6 +17,7 @@ FLOORS = {
     "runtime": 4,
     "engine": 3,
     "training": 3,
+    "analysis": 3,
     "graph": 2,
     "networks": 2,
     "pruning": 2,
