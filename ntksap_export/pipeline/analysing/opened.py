@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from ntksap_export.config import make_config
 from ntksap_export.errors import CheckpointError, ConfigError, RunDirectoryError
 from ntksap_export.masks import Mask
 from ntksap_export.pipeline.analysing.model import model_config
+from ntksap_export.pipeline.choose import lift
 from ntksap_export.pipeline.context import CHANNELS, Context
 from ntksap_export.pipeline.run_dir import RunDir, read_json_file
 from ntksap_export.pipeline.snapshots import snapshot_files
@@ -56,7 +58,7 @@ class Network:
     file: str | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Opened:
     """Networks of one architecture, the dense one first, and the run or the settings that they come from."""
 
@@ -68,6 +70,11 @@ class Opened:
     def dense(self) -> Network:
         """The dense network at its initialization."""
         return self.networks[0]
+
+    @cached_property
+    def dense_mask(self) -> Mask:
+        """The mask that keeps every prunable weight."""
+        return Mask.dense(self.context.architecture())
 
 
 def open_target(
@@ -134,7 +141,7 @@ def _redrawn(context: Context, draw: int) -> Context:
 def _of_run(context: Context) -> list[Network]:
     """The run's masked network before, along and after training, as far as there is one."""
     mask, plan, method = context.mask(), context.channel_plan(), context.config.method
-    whole = mask if plan is None else on_dense(context.architecture(), mask, plan)
+    whole = mask if plan is None else lift(mask, plan.mask(context.architecture()))
     drawn = context.config.weights is None
 
     def start(draw: int) -> nn.Module:
@@ -163,7 +170,8 @@ def _of_snapshot(context: Context, epoch: int, file: Path, mask: Mask, whole: Ma
         raise RunDirectoryError(f"'{file}' is of another mask than the run's; delete it")
 
     def build(_: int) -> nn.Module:
-        model = context.without_removed(context.architecture())
+        plan, model = context.channel_plan(), context.architecture()
+        model = model if plan is None else plan.apply(model)
         checkpoint.restore_(model)
         return model
 
@@ -188,7 +196,7 @@ def _of_mask(context: Context, name: str, file: Path) -> Network:
         mask.check_fits(base if plan is None else plan.apply(base))
     except CheckpointError as error:
         raise CheckpointError(f"'{file}' does not fit {context.config.model}: {error}") from None
-    whole = mask if plan is None else on_dense(base, mask, plan)
+    whole = mask if plan is None else lift(mask, plan.mask(base))
 
     def build(draw: int) -> nn.Module:
         model = _redrawn(context, draw).build_dense()
@@ -205,11 +213,6 @@ def _plan_beside(file: Path, config: Mapping[str, Any]) -> ChannelPlan | None:
     if not beside.is_file():
         raise CheckpointError(f"'{file}' is of a network without some channels; put its {CHANNELS} beside it")
     return ChannelPlan.from_json(read_json_file(beside))
-
-
-def on_dense(dense: nn.Module, mask: Mask, plan: ChannelPlan) -> Mask:
-    """The mask of a slim network, as one of the network with all its channels."""
-    raise NotImplementedError
 
 
 def _read_mask(file: Path) -> tuple[Mask, dict[str, Any]]:
