@@ -70,15 +70,15 @@ _STRUCTURE = (
     Column("density", "density", percent),
     Column("effective density", "effective_density", percent),
     Column("kept", "kept", count),
-    Column("live nodes", "live_nodes", count),
-    Column("of", "nodes", count),
+    Column("live nodes", "live_channels", count),
+    Column("of", "channels", count),
     Column("log10 of paths", "log10_paths", significant),
 )
 _OVERLAP = (
     Column("mask", "first", words=True),
     Column("mask", "second", words=True),
     Column("overlap", "jaccard", percent),
-    Column("by chance", "expected", percent),
+    Column("by chance", "by_chance", percent),
 )
 
 
@@ -108,7 +108,7 @@ def document(tree: Json) -> Document:
     )
 
 
-def table_rows(networks: list[Json]) -> list[Json]:
+def analysis_rows(networks: list[Json]) -> list[Json]:
     """The numbers that matter, one flat row a network; what was not asked for is None."""
     return [
         {
@@ -117,7 +117,10 @@ def table_rows(networks: list[Json]) -> list[Json]:
             "ntk_full_trace": at(network, "trace", "mean"),
             "ntk_full_trace_error": at(network, "trace", "standard_error"),
             **{f"jsv_{key}": at(network, "isometry", key) for key in _keys(_ISOMETRY)},
-            **{key: at(network, "structure", key) for key in ("effective_density", "live_nodes", "nodes", "log10_paths")},
+            **{
+                key: at(network, "structure", key)
+                for key in ("effective_density", "live_channels", "channels", "log10_paths")
+            },
         }
         for network in networks
     ]

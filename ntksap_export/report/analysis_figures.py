@@ -91,7 +91,9 @@ def layer_isometry_figures(networks: Sequence[Json]) -> list[Figure | None]:
     found = []
     for network in shown:
         outlined = network is not networks[0]
-        caption = f"Mean singular value of each layer: {network['name']}{'. The outline is dense.' if outlined else '.'}"
+        caption = (
+            f"Mean singular value of each layer: {network['name']}{'. The outline is dense.' if outlined else '.'}"
+        )
         rows = [
             Row(
                 _short(name),

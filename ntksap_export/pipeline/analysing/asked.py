@@ -47,7 +47,9 @@ class Asked:
 
     def __post_init__(self) -> None:
         if self.images < _LEAST_IMAGES:
-            raise ConfigError(f"--images must be at least {_LEAST_IMAGES}, for kernels compare images; got {self.images}")
+            raise ConfigError(
+                f"--images must be at least {_LEAST_IMAGES}, for kernels compare images; got {self.images}"
+            )
         if self.seeds < 1:
             raise ConfigError(f"--seeds must be at least 1; got {self.seeds}")
         if self.probes < 2:

@@ -11,13 +11,14 @@ from typing import Any, Final
 
 import torch
 
-from ntksap_export.analysis.structure import mask_structure, overlap
+from ntksap_export.analysis.overlap import overlap
+from ntksap_export.analysis.structure import mask_structure
 from ntksap_export.atomic import write_json, write_text
 from ntksap_export.checkpoint import library_versions
 from ntksap_export.data import scoring_set
-from ntksap_export.errors import DataError, RunDirectoryError
+from ntksap_export.errors import ConfigError, DataError, RunDirectoryError
 from ntksap_export.masks import Mask
-from ntksap_export.pipeline.analysing.asked import Asked
+from ntksap_export.pipeline.analysing.asked import PARTS, Asked
 from ntksap_export.pipeline.analysing.averages import deviation_of, mean_of
 from ntksap_export.pipeline.analysing.measured import Kernel, check_memory, look_at
 from ntksap_export.pipeline.analysing.opened import Network, Opened, open_target
@@ -66,7 +67,8 @@ def analyze(
     images, real = _images(opened, asked)
     images = images.to(device)
     estimated = check_memory(opened.dense.build(0).to(device), images, asked)
-    networks = _networks(opened, images, asked, progress)
+    structures = _structures(opened, asked)
+    networks = _networks(opened, images, asked, structures, progress)
     result = {
         "schema": SCHEMA,
         "subject": _subject(opened),
@@ -89,7 +91,8 @@ def default_out(target: str) -> Path:
     """A run's own directory; of a model runs/analysis-MODEL."""
     if Path(target).is_dir():
         return Path(target)
-    return Path("runs") / f"analysis-{re.sub(r'[^\w.]+', '-', target)}"
+    plain = re.sub(r"[^\w.]+", "-", target)
+    return Path("runs") / f"analysis-{plain}"
 
 
 def _images(opened: Opened, asked: Asked) -> tuple[torch.Tensor, bool]:
@@ -106,7 +109,9 @@ def _images(opened: Opened, asked: Asked) -> tuple[torch.Tensor, bool]:
     return torch.randn(asked.images, *context.shape, generator=torch.Generator().manual_seed(seed)), False
 
 
-def _networks(opened: Opened, images: torch.Tensor, asked: Asked, progress: Progress) -> list[Json]:
+def _networks(
+    opened: Opened, images: torch.Tensor, asked: Asked, structures: Sequence[Json], progress: Progress
+) -> list[Json]:
     """The entry of each network, the mean over its draws."""
     draws: dict[int, list[Json]] = {index: [] for index in range(len(opened.networks))}
     settled: dict[int, bool] = {}
@@ -124,7 +129,6 @@ def _networks(opened: Opened, images: torch.Tensor, asked: Asked, progress: Prog
             draws[index].append(measured.numbers)
             settled[index] = measured.settled
             task.advance(note=network.name)
-    structures = _structures(opened, asked)
     return [
         {
             **_head(network, opened.dense_mask),
@@ -147,7 +151,7 @@ def _work(networks: Sequence[Network], seeds: int) -> Iterator[tuple[int, int]]:
 
 
 def _head(network: Network, dense: Mask) -> Json:
-    mask = dense if network.whole is None else network.whole
+    mask = network.whole or dense
     total = sum(kept.numel() for kept in dense.values())
     return {
         "name": network.name,
@@ -162,14 +166,22 @@ def _head(network: Network, dense: Mask) -> Json:
 
 
 def _structures(opened: Opened, asked: Asked) -> list[Json]:
-    """Of each network's mask on the dense model; the same mask is looked at once."""
+    """Of each network's mask on the dense model; the same mask is looked at once.
+
+    Raises:
+        ConfigError: no paths can be followed through the network.
+    """
     if not asked.wants("structure"):
         return []
     model, found = opened.context.architecture(), {}
-    masks = [opened.dense_mask if network.whole is None else network.whole for network in opened.networks]
+    masks = [network.whole or opened.dense_mask for network in opened.networks]
     for mask in masks:
         if id(mask) not in found:
-            found[id(mask)] = mask_structure(model, mask, opened.context.shape).to_json()
+            try:
+                found[id(mask)] = mask_structure(model, mask, opened.context.shape).to_json()
+            except ConfigError as error:
+                others = ",".join(part for part in PARTS if part != "structure")
+                raise ConfigError(f"{error}; --only {others} goes without structure") from None
     return [found[id(mask)] for mask in masks]
 
 

@@ -42,7 +42,12 @@ class Measured:
 
 
 def look_at(
-    model: nn.Module, mask: Mask | None, images: torch.Tensor, asked: Asked, seed: int, dense: Kernel | None,
+    model: nn.Module,
+    mask: Mask | None,
+    images: torch.Tensor,
+    asked: Asked,
+    seed: int,
+    dense: Kernel | None,
     progress: Progress,
 ) -> Measured:
     """Measure what is asked for of one network.
@@ -66,9 +71,7 @@ def look_at(
     numbers: Json = {}
     kernel = None
     if asked.wants("ntk"):
-        matrix = ntk(
-            model, images, form=asked.form, mask=mask, memory_bytes=asked.memory_bytes, progress=progress
-        )
+        matrix = ntk(model, images, form=asked.form, mask=mask, memory_bytes=asked.memory_bytes, progress=progress)
         kernel = Kernel(matrix, spectrum_of(matrix))
         numbers["ntk"] = _kernel_numbers(kernel, dense or kernel)
     if asked.wants("trace"):

@@ -93,7 +93,9 @@ def open_target(
     elif path.is_file():
         raise ConfigError(f"'{target}' is a file; name its run directory, or write MODEL --weights {target}")
     elif ":" not in target and os.sep in target:
-        raise RunDirectoryError(f"no such directory '{target}'; name a run directory or a MODEL of `ntksap list models`")
+        raise RunDirectoryError(
+            f"no such directory '{target}'; name a run directory or a MODEL of `ntksap list models`"
+        )
     else:
         opened = _open_model(target, masks, settings, progress)
     if seeds > 1 and not opened.dense.drawn:
@@ -115,9 +117,7 @@ def _open_run(path: Path, settings: Mapping[str, Any], progress: Progress) -> Op
         if key not in OF_A_RUN:
             raise ConfigError(f"a run directory knows its network; leave --{key.replace('_', '-')} away")
     stored = run.read_json("config.json")
-    context = Context(
-        make_config({**run.stored_settings(), **settings}), run, progress, str(stored["data"]["name"])
-    )
+    context = Context(make_config({**run.stored_settings(), **settings}), run, progress, str(stored["data"]["name"]))
     return Opened(context, (_dense(context), *_of_run(context)), path)
 
 
@@ -141,7 +141,7 @@ def _redrawn(context: Context, draw: int) -> Context:
 def _of_run(context: Context) -> list[Network]:
     """The run's masked network before, along and after training, as far as there is one."""
     mask, plan, method = context.mask(), context.channel_plan(), context.config.method
-    whole = mask if plan is None else lift(mask, plan.mask(context.architecture()))
+    whole = _whole(context.architecture(), mask, plan)
     drawn = context.config.weights is None
 
     def start(draw: int) -> nn.Module:
@@ -196,7 +196,7 @@ def _of_mask(context: Context, name: str, file: Path) -> Network:
         mask.check_fits(base if plan is None else plan.apply(base))
     except CheckpointError as error:
         raise CheckpointError(f"'{file}' does not fit {context.config.model}: {error}") from None
-    whole = mask if plan is None else lift(mask, plan.mask(base))
+    whole = _whole(base, mask, plan)
 
     def build(draw: int) -> nn.Module:
         model = _redrawn(context, draw).build_dense()
@@ -213,6 +213,11 @@ def _plan_beside(file: Path, config: Mapping[str, Any]) -> ChannelPlan | None:
     if not beside.is_file():
         raise CheckpointError(f"'{file}' is of a network without some channels; put its {CHANNELS} beside it")
     return ChannelPlan.from_json(read_json_file(beside))
+
+
+def _whole(dense: nn.Module, mask: Mask, plan: ChannelPlan | None) -> Mask:
+    """The mask on the dense model; what it does not name is kept."""
+    return Mask({**Mask.dense(dense), **(mask if plan is None else lift(mask, plan.mask(dense)))})
 
 
 def _read_mask(file: Path) -> tuple[Mask, dict[str, Any]]:
