@@ -43,7 +43,7 @@ class Flow(torch.Tensor):
 def flow_of(values: torch.Tensor, saturated: bool, exponent: int = 0) -> Flow:
     """A flow with `values` times 2 ** `exponent`, which are at least 0."""
     if saturated:
-        values = _Saturated.apply(values)
+        values = _Saturated.apply(values)  # type: ignore[no-untyped-call]
     else:
         largest = float(values.max()) if values.numel() else 0.0
         shift = math.frexp(largest)[1]
@@ -93,7 +93,7 @@ def _follow(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return result
 
 
-_VIEWS = frozenset({torch.Tensor.T.__get__, torch.Tensor.mT.__get__, torch.Tensor.data.__get__})  # type: ignore[attr-defined]
+_VIEWS = frozenset({torch.Tensor.T.__get__, torch.Tensor.mT.__get__, torch.Tensor.data.__get__})
 
 
 def _summed(how: Callable[..., Any], flows: list[Flow], args: Any, kwargs: Any) -> Any:
