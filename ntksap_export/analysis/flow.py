@@ -66,7 +66,7 @@ class _Saturated(torch.autograd.Function):
         return (values > _SOMETHING).to(values.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # noqa: ARG004
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # noqa: ARG004
         return (gradient > _SOMETHING).to(gradient.dtype)
 
 
