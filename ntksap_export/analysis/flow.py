@@ -93,7 +93,7 @@ def _follow(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return result
 
 
-_VIEWS = frozenset({torch.Tensor.T.__get__, torch.Tensor.mT.__get__, torch.Tensor.data.__get__})
+_VIEWS = frozenset({torch.Tensor.T.__get__, torch.Tensor.mT.__get__, torch.Tensor.data.__get__})  # type: ignore[attr-defined]
 
 
 def _summed(how: Callable[..., Any], flows: list[Flow], args: Any, kwargs: Any) -> Any:
