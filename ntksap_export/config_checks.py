@@ -39,6 +39,10 @@ def check_together(config: RunConfig) -> None:
         raise ConfigError(f"mean is on the scale where white is 1; got {config.mean}. Divide it and --std by 255")
     if any(not 0 < at < 1 for at in config.milestones):
         raise ConfigError(f"milestones are shares of the epochs, in (0, 1); got {config.milestones}")
+    if any(not 0 <= epoch <= (config.epochs or epoch) for epoch in config.snapshot_epochs):
+        shown = ",".join(map(str, config.snapshot_epochs))
+        until = "" if config.epochs is None else f" to {config.epochs}"
+        raise ConfigError(f"snapshot-epochs are epochs of the training, 0 (its start){until}; got {shown}")
     if config.rescale_init and config.weights is not None:
         raise ConfigError("--rescale-init rescales drawn weights, and --weights are not drawn; leave one of them away")
     _check_isometry(config)
@@ -117,10 +121,23 @@ def _check_pattern(config: RunConfig) -> None:
         raise ConfigError(
             "--control shuffle has nothing to shuffle in --pattern channel; use channel+... or --control reinit"
         )
-    if not second and config.scope != "global":
-        raise ConfigError("--scope layer does not apply to channels; they are compared over all groups")
     if not second and config.channel_sparsity is not None:
-        raise ConfigError("--channel-sparsity belongs to channel+...; for --pattern channel give --sparsity")
+        _check_channel_share(config)
+
+
+def _check_channel_share(config: RunConfig) -> None:
+    """A share of the channels of each group is a budget of its own."""
+    if config.channel_share is None:
+        raise ConfigError(
+            "--channel-sparsity belongs to channel+...; for --pattern channel give --sparsity, or --scope layer beside "
+            "it to remove that share of the channels of each group"
+        )
+    for key in ("sparsity", "params", "flops", "budget"):
+        if getattr(config, key) is not None:
+            raise ConfigError(
+                f"give --channel-sparsity or --{key}, not both: with --pattern channel --scope layer the first is the "
+                "share of the channels of each group that goes"
+            )
 
 
 def _check_latency(config: RunConfig, channels: bool, second: str) -> None:

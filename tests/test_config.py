@@ -75,7 +75,7 @@ def test_density_and_sparsity_together_are_refused() -> None:
         ({"lr": float("nan")}, "lr: input should be a finite number; got nan"),
         ({"sparsity": float("nan")}, "sparsity: input should be a finite number; got nan"),
         ({"lr": "fast"}, "lr: input should be a valid number, unable to parse string as a number; got 'fast'"),
-        ({"epochs": 0}, "epochs: input should be greater than or equal to 1; got 0"),
+        ({"epochs": -1}, "epochs: input should be greater than or equal to 0; got -1"),
         ({"epochs": 1.5}, "epochs: input should be a valid integer, got a number with a fractional part; got 1.5"),
         ({"batch_size": 1}, "batch-size: input should be greater than or equal to 2; got 1"),
         ({"score_batch_size": 1}, "score-batch-size: input should be greater than or equal to 2; got 1"),

@@ -15,6 +15,7 @@ FLOORS = {
     "report": 5,
     "profiling": 5,
     "runtime": 4,
+    "search": 4,
     "engine": 3,
     "training": 3,
     "analysis": 3,
