@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,28 @@ class Choice:
         weights = {name: value.detach().cpu().clone() for name, value in slim.state_dict().items()}
         mask = self.mask if self.plan is None else Mask.dense(slim)
         return Found(mask.to("cpu"), self.plan, weights, start_epoch, log)
+
+
+class Judging:
+    """Scorers that let another one judge, of a copy of the model that they have trained: what is the same in all.
+
+    Attributes:
+        scorer: the other one.
+    """
+
+    scorer: Scorer
+    default_rounds: int = 1
+    revives: bool = False
+
+    @property
+    def side(self) -> str:
+        """Whether whole filters are judged; see `Scorer`."""
+        return getattr(self.scorer, "side", "both")
+
+    def check(self, model: nn.Module, shape: tuple[int, int, int], names: Iterable[str]) -> None:
+        """Refuse layers whose filters the other one cannot judge; see `Scorer`."""
+        if (check := getattr(self.scorer, "check", None)) is not None:
+            check(model, shape, names)
 
 
 def choose(

@@ -32,7 +32,7 @@ def tpp(job: SearchJob) -> Found:
     def hook_of(network: nn.Module, choice: Choice, growth: Growth) -> Hook:
         assert choice.plan is not None  # the table lets nothing but channels through
         going = removed_rows(network, choice.plan, beside=True)
-        return _hook(going, grams_of(network, going), growth, job.decorrelation)
+        return on_gradients(going, grams_of(network, going), growth, job.decorrelation)
 
     return grow(job, "tpp", hook_of)
 
@@ -70,7 +70,15 @@ def zeroing(going: list[Going], growth: Growth) -> dict[str, int]:
     return {layer: min(last, growth.reached + apart * (index + 1)) for index, layer in enumerate(layers)}
 
 
-def _hook(going: list[Going], grams: list[Going], growth: Growth, decorrelation: float) -> Hook:
+def on_gradients(going: list[Going], grams: list[Going], growth: Growth, decorrelation: float) -> Hook:
+    """What TPP does at an optimizer step.
+
+    Args:
+        going: rows of weights, biases and norms that go.
+        grams: the weights among them that are decorrelated.
+        growth: of the L2 factor.
+        decorrelation: lambda, times the factor.
+    """
     begins = zeroing(going, growth)
 
     def on_gradient(step: int) -> None:
