@@ -10,6 +10,7 @@ from ntksap_export.cli.options import Json
 
 if TYPE_CHECKING:
     from ntksap_export.pruning.scorers.table import ScorerInfo
+    from ntksap_export.search.table import SearchInfo
 
 What = Annotated[
     Literal["models", "methods", "data", "recipes", "passes"],
@@ -59,15 +60,26 @@ def _models() -> list[tuple[str, str]]:
 
 
 def _methods() -> list[dict[str, str]]:
-    """Those for networks as they are drawn first, then those for trained ones."""
+    """Those for networks as they are drawn first, then those for trained ones, then those that train by themselves."""
     from ntksap_export.pruning.scorers.table import SCORERS
+    from ntksap_export.search.table import SEARCHES
 
-    return [
+    scored = [
         {"name": name, "kind": entry.kind, "summary": _summary(entry)}
         for kind in ("initialization", "trained")
         for name, entry in SCORERS.items()
         if entry.kind == kind
     ]
+    return scored + [
+        {"name": name, "kind": "search", "summary": f"{entry.summary}; trains{_only(entry)}"}
+        for name, entry in SEARCHES.items()
+    ]
+
+
+def _only(entry: SearchInfo) -> str:
+    if not entry.weights:
+        return "; --pattern channel only"
+    return "" if entry.channels else "; single weights only"
 
 
 def _summary(entry: ScorerInfo) -> str:

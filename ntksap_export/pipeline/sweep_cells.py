@@ -16,8 +16,8 @@ from ntksap_export.config import RunConfig, make_config
 from ntksap_export.errors import ConfigError
 from ntksap_export.latency_budget import LatencyBudget
 from ntksap_export.masks import split_pattern
+from ntksap_export.pipeline.methods import check_method, check_name
 from ntksap_export.pipeline.precisions import PRECISIONS
-from ntksap_export.pruning import check_pattern, make_scorer
 from ntksap_export.ranges import check_sparsity
 
 SPARSITIES: Final = (0.8, 0.9, 0.95)
@@ -27,7 +27,7 @@ _OTHER_BUDGETS: Final = ("params", "flops", "budget")
 # Sparsity 0 through the same stages; what would bind or shuffle the mask has nothing to do there.
 _DENSE_VALUES: Final[dict[str, Any]] = {
     "method": "magnitude", "pattern": "unstructured", "sparsity": 0.0, "flops": None, "params": None, "budget": None,
-    "latency_table": None, "rounds": 1,
+    "latency_table": None, "rounds": 1, "steps": 1,
     "scope": "global", "min_layer_density": 0.0, "keep_dense": (), "control": "none",
 }  # fmt: skip
 
@@ -90,7 +90,7 @@ def read_axes(settings: Mapping[str, Any], precisions: Iterable[str] | None) -> 
     patterns = _several(laid.get("pattern", RunConfig.model_fields["pattern"].default))
     given = _several(laid.get("sparsity"))
     for method in methods:
-        make_scorer(method)
+        check_name(method)
     for pattern in patterns:
         split_pattern(pattern)
     for sparsity in given:
@@ -153,8 +153,8 @@ def _cell(common: Mapping[str, Any], method: str, pattern: str, sparsity: float 
     if sparsity is None and all(common.get(key) is None for key in _OTHER_BUDGETS):
         shown = None if (share := _own_share(pattern)) is None else 1 - share
     try:
-        check_pattern(method, pattern)
         config = _config(common, own)
+        check_method(config)
     except ConfigError as error:
         return Cell(_name(common, method, pattern, shown), method, pattern, shown, None, str(error))
     return Cell(_name(common, method, pattern, shown), method, pattern, shown, config)

@@ -16,6 +16,14 @@ def number(value: float | None) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def significant(value: float | None) -> str:
+    """Four significant digits, with an exponent where there would be many zeros: 0.01512, 28.13, 1.235e+06, 4e-05."""
+    if value is None or not math.isfinite(value):
+        return ABSENT
+    text = f"{value:.4g}"
+    return f"{value:,.0f}" if "e" not in text and abs(value) >= 1000 else text
+
+
 def milliseconds(value: float | None) -> str:
     return ABSENT if value is None else f"{number(value)} ms"
 
