@@ -17,7 +17,8 @@ _LONGEST_NAME: Final = 120  # characters; --json has all of them
 
 def greeting(config: RunConfig, out: Path) -> str:
     """The first lines of a run: what, where, and on which data."""
-    lines = [f"prune {config.model} to {config.budget_text()} with {config.method}, train, export, measure -> {out}"]
+    then = "train" if config.weights is None else "fine-tune"
+    lines = [f"prune {config.model} to {config.budget_text()} with {config.method}, {then}, export, measure -> {out}"]
     if config.data == "digits":
         lines.append(
             "data: the embedded sample `digits` (1,797 real handwritten digits, enlarged). Others by name or "
@@ -74,6 +75,11 @@ def summary_text(result: dict[str, Any]) -> str:
             lines.append(f"  channels  kept {channels['kept']:,} of {channels['channels']:,}; see channels.json")
         if told := result.get("latency_budget"):
             lines.append(f"  latency   {reached_text(told)}")
+        if told := result.get("search"):
+            lines.append(
+                f"  search    {told['method']}: {told['trainings']} trainings, {_epochs(told['epochs'])} in all, "
+                f"{told['seconds']:.0f} s"
+            )
         lines += [f"  health    {sentence}" for sentence in result["advice"]]
     if "val_accuracy" in result:
         lines.append(

@@ -13,10 +13,12 @@ from ntksap_export.errors import ConfigError, RunDirectoryError
 from ntksap_export.masks import MaskTable, layer_costs, mask_health, mask_table
 from ntksap_export.pipeline.choose import choose_mask
 from ntksap_export.pipeline.context import Context, check_network
+from ntksap_export.pipeline.methods import called
 from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.run_dir import RunDir
 from ntksap_export.progress import Progress
 from ntksap_export.report import render_comparison
+from ntksap_export.search import search_of
 
 
 def compare_methods(config: RunConfig, methods: Sequence[str], run: RunDir, progress: Progress) -> dict[str, Any]:
@@ -42,6 +44,8 @@ def compare_methods(config: RunConfig, methods: Sequence[str], run: RunDir, prog
     contexts = {}
     for name in dict.fromkeys(methods):
         resolved, look = resolve(config.with_values(method=name))
+        if search_of(name, resolved.steps) is not None:
+            raise ConfigError(f"--compare trains nothing; got {called(resolved)}, which does. Prune with it by itself")
         contexts[name] = Context(resolved, run, progress, look.name)
     check_network(next(iter(contexts.values())))
     costs = layer_costs(next(iter(contexts.values())).build_dense(), next(iter(contexts.values())).shape)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 
 import torch
@@ -18,6 +16,7 @@ from ntksap_export.masks import Mask
 from ntksap_export.pipeline.context import Context, config_json
 from ntksap_export.pipeline.ranks import all_or_none
 from ntksap_export.pipeline.snapshots import Snapshots
+from ntksap_export.pipeline.stopping import sigterm_noted
 from ntksap_export.pipeline.tensorboard import TensorBoard
 from ntksap_export.processes import is_main, rank, world_size
 from ntksap_export.pruning.distributed import of_main
@@ -30,7 +29,7 @@ def run_train(context: Context) -> tuple[str, ...]:
     config, run = context.config, context.run
     with all_or_none():
         mask = of_main(context.mask())  # `train` compares its digest over all processes
-        loaders, model = _loaders(context), context.build_to_train().to(context.device)
+        loaders, model = open_loaders(context), context.build_to_train().to(context.device)
         if is_main():
             write_json(run.file("config.json"), config_json(context, loaders.spec))
     precision = resolve_precision(config.precision, context.device)
@@ -41,7 +40,7 @@ def run_train(context: Context) -> tuple[str, ...]:
     directory = run.file("tensorboard") if config.tensorboard and is_main() else None
     checkpoints = Checkpoints(run.training_states, mask.digest(), config.keep_checkpoints, config.checkpoint_minutes)
     snapshots = _snapshots(context, model, mask, checkpoints) if is_main() else None
-    with _sigterm() as stop, closing(TensorBoard(directory)) as board, closing(loaders):
+    with sigterm_noted() as stop, closing(TensorBoard(directory)) as board, closing(loaders):
         log = train(
             model,
             mask,
@@ -49,16 +48,23 @@ def run_train(context: Context) -> tuple[str, ...]:
             train_config(config),
             checkpoints=checkpoints,
             progress=context.progress,
+            start_epoch=context.start_epoch(),
             on_epoch=_telling(context, loaders, board, snapshots) if snapshots is not None else None,
             stop=stop,
         )
     if is_main():
         SparseCheckpoint.of(model, mask, context.provenance()).save(run.file("model.safetensors"))
-        write_json(run.file("metrics.json"), {**log.to_json(), "skipped_images": len(loaders.skipped)})
+        recovery = {} if context.recovery is None else {"recovery": context.recovery}
+        write_json(run.file("metrics.json"), {**log.to_json(), "skipped_images": len(loaders.skipped), **recovery})
     return ("model.safetensors", "metrics.json", "metrics.jsonl")
 
 
-def _loaders(context: Context) -> Loaders:
+def open_loaders(context: Context) -> Loaders:
+    """A run's data in batches, of several processes this one's part.
+
+    Raises:
+        DataError: they cannot be used.
+    """
     config = context.config
     assert config.batch_size is not None
     return make_loaders(
@@ -106,20 +112,3 @@ def _telling(
 
 def _processes() -> str:
     return f"{world_size()} processes on " if world_size() > 1 else ""
-
-
-@contextmanager
-def _sigterm() -> Iterator[Callable[[], bool]]:
-    """Within the block a SIGTERM is noted instead of ending the process; yields whether there was one.
-
-    Only a program's first thread may handle signals; in another one nothing is noted.
-    """
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGTERM, before)

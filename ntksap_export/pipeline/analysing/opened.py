@@ -19,9 +19,10 @@ from ntksap_export.config import make_config
 from ntksap_export.errors import CheckpointError, ConfigError, RunDirectoryError
 from ntksap_export.masks import Mask
 from ntksap_export.pipeline.analysing.model import model_config
-from ntksap_export.pipeline.choose import lift
-from ntksap_export.pipeline.context import CHANNELS, Context
+from ntksap_export.pipeline.choice import lift
+from ntksap_export.pipeline.context import Context
 from ntksap_export.pipeline.run_dir import RunDir, read_json_file
+from ntksap_export.pipeline.run_files import CHANNELS
 from ntksap_export.pipeline.snapshots import snapshot_files
 from ntksap_export.progress import Progress
 from ntksap_export.pruning import ChannelPlan
