@@ -48,7 +48,7 @@ def analysis_text(result: dict[str, Any], rows: Sequence[Row]) -> str:
     images = f"{said['images']} images of {one_line(said['data']) if said['real'] else 'noise'}"
     draws = f", mean of {said['seeds']} draws" if said["seeds"] > 1 else ""
     lines = [f"{one_line(result['subject']['model'])}: {images}{draws}"]
-    lines += _table("masks", rows, _MASKS)
+    lines += _table("masks", _distinct(rows), _MASKS)
     lines += _table(f"tangent kernel (form {said['form']}); alignment and distance: from dense", rows, _KERNELS)
     lines += _table("singular values of d logits / d image", rows, _JACOBIANS)
     if result["overlap"]:
@@ -58,6 +58,11 @@ def analysis_text(result: dict[str, Any], rows: Sequence[Row]) -> str:
         ]
         lines += ["", *aligned(("overlap of masks", "", "kept by both", "by chance"), pairs, "<<>>")]
     return "\n".join(lines)
+
+
+def _distinct(rows: Sequence[Row]) -> list[Row]:
+    """Without a run's networks along and after training, whose mask is that of the one before it."""
+    return [row for row in rows if row["state"] == rows[0]["state"] or row["epoch"] is None]
 
 
 def _table(name: str, rows: Sequence[Row], columns: Columns) -> list[str]:

@@ -36,12 +36,12 @@ _KERNEL = (
     Column("top eigenvalue", "top", significant),
     Column("condition", "condition", significant),
     Column("effective rank", "effective_rank", significant),
-    Column("alignment with dense", "alignment", significant),
-    Column("spectrum distance, decades", "distance_log10", significant),
-    Column("relative", "distance_relative", significant),
+    Column("alignment", "alignment", significant),
+    Column("distance", "distance_log10", significant),
+    Column("full trace", "full_trace", significant),
+    Column("+-", "full_trace_error", significant),
+    Column("relative distance", "distance_relative", significant),
     Column("top share", "top_share", percent),
-    Column("full trace, estimated", "full_trace", significant),
-    Column("standard error", "full_trace_error", significant),
 )
 _ISOMETRY = (
     *_NETWORK,
@@ -132,16 +132,17 @@ def _keys(columns: tuple[Column, ...]) -> list[str]:
 
 def _lines(networks: list[Json]) -> tuple[tuple[str, str], ...]:
     """The result, for somebody who reads nothing else."""
-    masked = [network for network in networks if network.get("method") is not None and network["state"] != "training"]
+    first = networks[0]["state"] if networks else None
+    masked = [network for network in networks[1:] if network["state"] == first]
     lines = []
     apart = sorted(
         (float(value), str(network["name"]))
         for network in masked
-        if network["state"] == "initialization" and (value := at(network, "ntk", "distance_log10")) is not None
+        if (value := at(network, "ntk", "distance_log10")) is not None
     )
     if apart:
         words = ", ".join(f"{name} {significant(value)}" for value, name in apart)
-        lines.append(("NTK spectrum", f"Decades from the dense one at initialization, the nearest first: {words}."))
+        lines.append(("NTK spectrum", f"Orders of magnitude from the dense one, the nearest first: {words}."))
     means = [(str(n["name"]), value) for n in networks if (value := at(n, "isometry", "mean")) is not None]
     if means:
         words = ", ".join(f"{name} {significant(value)}" for name, value in means)
@@ -169,7 +170,7 @@ def _kernel(networks: list[Json], tree: Json) -> tuple[Part, ...]:
         f"Empirical kernel of {at(tree, 'settings', 'images', default='the')} images, form {form}, by all prunable "
         "weights that are kept. Alignment is centered kernel alignment with the dense network's kernel at "
         "initialization (1: the same directions). The distance compares eigenvalues rank by rank: 1 is an order of "
-        "magnitude apart.",
+        "magnitude apart. The full trace, over all logits, is estimated from random vectors.",
         "note",
     )
     return (note, *figures(spectrum_figure(networks)), _table("kernels", "Kernels", _KERNEL, rows))
@@ -218,7 +219,7 @@ def _structure(networks: list[Json]) -> tuple[Part, ...]:
         return _absent("structure")
     rows = [
         {**network["structure"], **{key: network.get(key) for key in ("name", "method", "density", "kept")}}
-        for network in known
+        for network in distinct_masks(known)
     ]
     note = Words(
         "A kept weight counts as effective if a path of kept weights leads through it from an input to an output. ERK "
@@ -226,7 +227,19 @@ def _structure(networks: list[Json]) -> tuple[Part, ...]:
         "note",
     )
     table = _table("structure", "Masks", _STRUCTURE, rows)
-    return (note, table, *figures(*layer_density_figures(known), level=True))
+    return (note, table, *figures(*layer_density_figures(distinct_masks(known)), level=True))
+
+
+def distinct_masks(networks: list[Json]) -> list[Json]:
+    """Without those that have the mask of one before them: a run's along its training."""
+    seen: list[Any] = []
+    found = []
+    for network in networks:
+        key = (network.get("method"), network.get("kept"), at(network, "structure"))
+        if key not in seen or network["state"] == networks[0]["state"]:
+            found.append(network)
+        seen.append(key)
+    return found
 
 
 def _overlap(pairs: list[Json]) -> tuple[Part, ...]:

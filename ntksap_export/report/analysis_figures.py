@@ -57,7 +57,7 @@ def along_training(networks: Sequence[Json]) -> list[Figure | None]:
         )
         if len(points) < 2:
             continue
-        curve = Curve("", points, 1)
+        curve = Curve("", points, 1, dash="none")
         x = linear("epoch", [x for x, _ in points], whole=True)
         y = linear(axis, [y for _, y in points], form=significant)
         found.append(figure(f"{caption}.", plot(x, y, [curve], label=caption, height=130)))
@@ -77,10 +77,10 @@ def isometry_figure(networks: Sequence[Json]) -> Figure | None:
     rows = []
     for index, (network, mean) in enumerate(zip(networks, means, strict=True)):
         images = [float(value) for value in at(network, "isometry", "image_means", default=[])]
-        ends = (min(images), max(images)) if images and min(images) > 0 else (None, None)
+        low, high = (min(images), max(images)) if images and min(images) > 0 else (None, None)
         name = str(network["name"])
         title = f"{name}: mean {significant(mean)}, spread {significant(network['isometry'].get('spread'))}"
-        rows.append(Forest(name, significant(mean), title, mean, *ends, series=index % _SERIES))
+        rows.append(Forest(name, significant(mean), title, mean, low, high, series=index % _SERIES))
     return figure(caption, forest_chart([("", rows)], label=caption, axis="mean JSV"))
 
 
@@ -115,12 +115,10 @@ def _means(network: Json) -> dict[str, float]:
 def layer_density_figures(networks: Sequence[Json]) -> list[Figure | None]:
     """Density of each layer of each mask; the outline is what ERK would keep of it."""
     found: list[Figure | None] = []
-    seen: list[Json] = []
     for network in networks:
         layers = at(network, "structure", "layers", default=[])
-        if network["density"] == 1.0 or layers in seen:
+        if network["density"] == 1.0:
             continue
-        seen.append(layers)
         caption = f"Density of each layer: {network['name']}. The outline is ERK's."
         rows = [
             Row(

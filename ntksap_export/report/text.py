@@ -17,11 +17,10 @@ def number(value: float | None) -> str:
 
 
 def significant(value: float | None) -> str:
-    """Four significant digits, with an exponent where there would be many zeros: 0.01512, 28.13, 1.235e+06, 4e-05."""
+    """Four significant digits, of any magnitude: 0.01512, 28.13, 92,264, 1.235e+06, 4e-05."""
     if value is None or not math.isfinite(value):
         return ABSENT
-    text = f"{value:.4g}"
-    return f"{value:,.0f}" if "e" not in text and abs(value) >= 1000 else text
+    return f"{value:,.0f}" if 1000 <= abs(value) < 999_999.5 else f"{value:.4g}"
 
 
 def milliseconds(value: float | None) -> str:

@@ -26,14 +26,14 @@ def mean_of(draws: Sequence[Any]) -> Any:
 
 
 def deviation_of(draws: Sequence[Any]) -> Any:
-    """Their standard deviation (divisor N - 1) in the same form; what is no number is left out, None has none."""
+    """Their standard deviation (divisor N - 1) in the same form; what counts or names something is left out."""
     first = draws[0]
     if isinstance(first, dict):
-        found = {key: deviation_of([draw[key] for draw in draws]) for key in first if not isinstance(first[key], str)}
+        found = {key: deviation_of([draw[key] for draw in draws]) for key in first}
         return {key: value for key, value in found.items() if value is not None}
     if isinstance(first, list):
         return [deviation_of(list(items)) for items in zip(*draws, strict=True)]
-    if any(draw is None or isinstance(draw, bool | str) for draw in draws):
+    if not all(isinstance(draw, float) for draw in draws):
         return None
     middle = math.fsum(draws) / len(draws)
     return math.sqrt(math.fsum((draw - middle) ** 2 for draw in draws) / (len(draws) - 1))

@@ -64,9 +64,9 @@ def analyze(
     reset_peak()
     opened = open_target(target, masks, settings, asked.seeds, progress)
     device = opened.context.device
+    estimated = check_memory(opened.dense.build(0).to(device), opened.context.shape, asked)
     images, real = _images(opened, asked)
     images = images.to(device)
-    estimated = check_memory(opened.dense.build(0).to(device), images, asked)
     structures = _structures(opened, asked)
     networks = _networks(opened, images, asked, structures, progress)
     result = {

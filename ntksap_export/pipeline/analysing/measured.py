@@ -88,7 +88,7 @@ def look_at(
     return Measured(numbers, kernel, fresh)
 
 
-def check_memory(model: nn.Module, images: torch.Tensor, asked: Asked) -> dict[str, int]:
+def check_memory(model: nn.Module, shape: tuple[int, int, int], asked: Asked) -> dict[str, int]:
     """Estimate what each part will take of memory, by the dense network, which takes the most; nothing is computed.
 
     Returns:
@@ -99,11 +99,11 @@ def check_memory(model: nn.Module, images: torch.Tensor, asked: Asked) -> dict[s
             differentiated.
     """
     found = {}
-    shape, count = images.shape[1:], len(images)
     if asked.wants("ntk"):
-        found["ntk"] = ntk_memory(model, shape, count, asked.form, memory_bytes=asked.memory_bytes).bytes
+        found["ntk"] = ntk_memory(model, shape, asked.images, asked.form, memory_bytes=asked.memory_bytes).bytes
     if asked.wants("isometry"):
-        plan = jacobian_plan(logit_map(model, images), count, way=asked.way, memory_bytes=asked.memory_bytes)
+        trial = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+        plan = jacobian_plan(logit_map(model, trial), asked.images, way=asked.way, memory_bytes=asked.memory_bytes)
         found["isometry"] = plan.bytes
     return found
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import nn
@@ -30,6 +30,9 @@ from ntksap_export.pruning import ChannelPlan
 State = Literal["initialization", "training", "trained"]
 OF_A_RUN = ("data", "data_dir", "download", "broken_images", "workers", "device", "threads")
 """What may be said beside a run directory; the rest it knows."""
+_OF_RUNS: Final = ("mask", "model")  # stems of a run's own files
+_TAKEN: Final = (("dense",), ("masked",), ("trained",))  # names of networks that are no masks
+_START: Final = "start.safetensors"  # what a search for the mask left to train from
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,12 +127,15 @@ def _open_run(path: Path, settings: Mapping[str, Any], progress: Progress) -> Op
 
 def _dense(context: Context) -> Network:
     drawn = context.config.weights is None
-    state: State = "initialization" if drawn else "trained"
 
     def build(draw: int) -> nn.Module:
         return _redrawn(context, draw).build_dense()
 
-    return Network("dense", state, build, None, None, drawn, file=context.config.weights)
+    return Network("dense", _state(drawn), build, None, None, drawn, file=context.config.weights)
+
+
+def _state(drawn: bool) -> State:
+    return "initialization" if drawn else "trained"
 
 
 def _redrawn(context: Context, draw: int) -> Context:
@@ -143,13 +149,12 @@ def _of_run(context: Context) -> list[Network]:
     """The run's masked network before, along and after training, as far as there is one."""
     mask, plan, method = context.mask(), context.channel_plan(), context.config.method
     whole = _whole(context.architecture(), mask, plan)
-    drawn = context.config.weights is None
+    drawn = context.config.weights is None and not context.run.file(_START).is_file()
 
     def start(draw: int) -> nn.Module:
         return _redrawn(context, draw).build_to_train()
 
-    state: State = "initialization" if drawn else "trained"
-    found = [Network("masked", state, start, mask, whole, drawn, epoch=0, method=method)]
+    found = [Network("masked", _state(drawn), start, mask, whole, drawn, epoch=0, method=method)]
     for epoch, file in snapshot_files(context.run.path).items():
         network = _of_snapshot(context, epoch, file, mask, whole)
         if epoch == 0 and _same_weights(network.build(0), start(0), mask):
@@ -203,8 +208,8 @@ def _of_mask(context: Context, name: str, file: Path) -> Network:
         model = _redrawn(context, draw).build_dense()
         return model if plan is None else plan.apply(model)
 
-    method, state = str(told.get("method") or "unknown"), "initialization" if drawn else "trained"
-    return Network(name, state, build, mask, whole, drawn, method=method, file=str(file))  # type: ignore[arg-type]
+    method = str(told.get("method") or "unknown")
+    return Network(name, _state(drawn), build, mask, whole, drawn, method=method, file=str(file))
 
 
 def _plan_beside(file: Path, config: Mapping[str, Any]) -> ChannelPlan | None:
@@ -234,19 +239,26 @@ def _read_mask(file: Path) -> tuple[Mask, dict[str, Any]]:
 
 
 def mask_names(files: Sequence[Path]) -> list[str]:
-    """The stem of each file; with as many folders before it as tell it from the others.
+    """The stem of each file, or its folder where that is what a run calls it; longer where they do not differ.
 
     Raises:
         ConfigError: one file twice.
     """
-    paths = [file.absolute().with_suffix("") if file.suffix else file.absolute() for file in files]
+    paths = [file.absolute() for file in files]
     for path, file in zip(paths, files, strict=True):
         if paths.count(path) > 1:
             raise ConfigError(f"--mask '{file}' stands there twice; name it once")
-    return [_shortest(path.parts, [other.parts for other in paths]) for path in paths]
+    plain = [path.parts[:-1] if path.stem in _OF_RUNS and path.parent.name else _bare(path) for path in paths]
+    parts = [own if plain.count(own) == 1 else path.parts for own, path in zip(plain, paths, strict=True)]
+    return [_shortest(own, parts) for own in parts]
+
+
+def _bare(path: Path) -> tuple[str, ...]:
+    return (*path.parts[:-1], path.stem)
 
 
 def _shortest(own: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> str:
+    """As many parts from the end as tell it from the others, and from what networks are called here."""
     counts = range(1, len(own) + 1)
-    needed = next((n for n in counts if sum(other[-n:] == own[-n:] for other in others) == 1), len(own))
-    return "/".join(own[-needed:])
+    alone = (n for n in counts if sum(other[-n:] == own[-n:] for other in others) == 1 and own[-n:] not in _TAKEN)
+    return "/".join(own[-next(alone, len(own)) :])
