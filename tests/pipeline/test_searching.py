@@ -1,4 +1,4 @@
-"""Masks that are found by training: what the prune stage leaves, what it depends on, and how it goes on after a kill."""
+"""Masks that are found by training: what the prune stage leaves, what it depends on, how it goes on after a kill."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_finished_search_is_skipped_and_leaves_nothing_to_go_on_from(ticket: P
 
 
 def test_another_training_would_find_another_mask(ticket: Path) -> None:
-    with pytest.raises(RunDirectoryError, match="lr is 0.01 there, 0.02 here"):
+    with pytest.raises(RunDirectoryError, match=r"lr is 0\.01 there, 0\.02 here"):
         run_road(small_config(**LOTTERY, lr=0.02), ticket, stages=("prune", "train"))
 
 
@@ -122,9 +122,9 @@ def test_what_a_search_cannot_do_is_refused_early(changes: dict[str, Any], said:
 
 
 def test_the_length_of_a_search_is_that_of_the_training() -> None:
-    config, _ = resolve(small_config(method="lottery", epochs=7))
+    config, _ = resolve(small_config(method="lottery", epochs=7, rounds=None))
 
-    assert (7, 1) == (config.search_epochs, small_config(method="lottery").rewind_epoch + config.rounds)
+    assert (7, 1) == (config.search_epochs, config.rounds)
 
 
 def test_weights_come_back_from_their_file(tmp_path: Path) -> None:
