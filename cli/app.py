@@ -14,6 +14,7 @@ import typer
 
 from ntksap_export.cli import options
 from ntksap_export.cli.commands import (
+    analyze,
     chain,
     convert,
     export,
@@ -60,6 +61,7 @@ app.command("export")(export.export)
 app.command("optimize")(optimize.optimize)
 app.command("profile")(profile.profile)
 app.command("report")(report.report)
+app.command("analyze")(analyze.analyze)
 app.command("sweep")(sweep.sweep)
 app.command("convert")(convert.convert)
 app.command("inspect")(inspect.inspect)

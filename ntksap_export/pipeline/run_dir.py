@@ -19,6 +19,7 @@ from typing import Any
 from ntksap_export.atomic import json_digest, remove_leftovers, write_json
 from ntksap_export.config import STAGE_KEYS, RunConfig, flag_name
 from ntksap_export.errors import RunDirectoryError
+from ntksap_export.pipeline.snapshots import snapshot_files
 from ntksap_export.pipeline.stage_keys import keys_of, usual_of
 from ntksap_export.training.checkpoints import forget_states
 
@@ -163,9 +164,14 @@ class RunDir:
             forget_states(self.training_states)
             if stage == "prune":
                 shutil.rmtree(self.search_states, ignore_errors=True)
+            self._set_aside(
+                {"files": [str(file.relative_to(self.path)) for file in snapshot_files(self.path).values()]}
+            )
             (self.path / _HOME / "train.pt").unlink(missing_ok=True)  # of version 0.1 before it had several states
         for later in STAGES[STAGES.index(stage) + 1 :]:
-            self._set_aside(self._records.pop(later, {}), stage in IDENTITY)
+            record = self._records.pop(later, {})
+            if stage in IDENTITY:
+                self._set_aside(record)
         self._records[stage] = {
             "keys": keys_of(stage, config) if stage in STAGE_KEYS else {},
             "fingerprint": fingerprint(stage, config),
@@ -173,9 +179,9 @@ class RunDir:
         }
         self._write_records()
 
-    def _set_aside(self, record: Mapping[str, Any], stale: bool) -> None:
+    def _set_aside(self, record: Mapping[str, Any]) -> None:
         aside = self.path / _HOME / "stale"
-        for name in record.get("files", {}) if stale else ():
+        for name in record.get("files", ()):
             if self.file(name).is_file():
                 (aside / name).parent.mkdir(parents=True, exist_ok=True)
                 self.file(name).replace(aside / name)

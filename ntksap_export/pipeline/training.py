@@ -7,17 +7,21 @@ from contextlib import closing
 from dataclasses import asdict
 
 import torch
+from torch import nn
 
 from ntksap_export.atomic import canonical_json, write_json, write_text
 from ntksap_export.checkpoint import SparseCheckpoint
 from ntksap_export.data import Loaders, make_loaders
+from ntksap_export.masks import Mask
 from ntksap_export.pipeline.context import Context, config_json
 from ntksap_export.pipeline.ranks import all_or_none
+from ntksap_export.pipeline.snapshots import Snapshots
 from ntksap_export.pipeline.stopping import sigterm_noted
 from ntksap_export.pipeline.tensorboard import TensorBoard
 from ntksap_export.processes import is_main, rank, world_size
 from ntksap_export.pruning.distributed import of_main
 from ntksap_export.training import Checkpoints, EpochRow, resolve_precision, train, train_config
+from ntksap_export.training.checkpoints import last_saved
 
 
 def run_train(context: Context) -> tuple[str, ...]:
@@ -34,18 +38,18 @@ def run_train(context: Context) -> tuple[str, ...]:
         f"{config.epochs} epoch{'s' * (config.epochs != 1)} of {len(loaders.train)} steps"
     )
     directory = run.file("tensorboard") if config.tensorboard and is_main() else None
+    checkpoints = Checkpoints(run.training_states, mask.digest(), config.keep_checkpoints, config.checkpoint_minutes)
+    snapshots = _snapshots(context, model, mask, checkpoints) if is_main() else None
     with sigterm_noted() as stop, closing(TensorBoard(directory)) as board, closing(loaders):
         log = train(
             model,
             mask,
             loaders,
             train_config(config),
-            checkpoints=Checkpoints(
-                run.training_states, mask.digest(), config.keep_checkpoints, config.checkpoint_minutes
-            ),
+            checkpoints=checkpoints,
             progress=context.progress,
             start_epoch=context.start_epoch(),
-            on_epoch=_telling(context, loaders, board) if is_main() else None,
+            on_epoch=_telling(context, loaders, board, snapshots) if snapshots is not None else None,
             stop=stop,
         )
     if is_main():
@@ -73,7 +77,18 @@ def open_loaders(context: Context) -> Loaders:
     )
 
 
-def _telling(context: Context, loaders: Loaders, board: TensorBoard) -> Callable[[EpochRow], None]:
+def _snapshots(context: Context, model: nn.Module, mask: Mask, checkpoints: Checkpoints) -> Snapshots:
+    epochs, saved = context.config.snapshot_epochs, last_saved(checkpoints)
+    made = Snapshots(context.run.path, epochs, model, mask, context.provenance(), saved)
+    if missed := made.missed():
+        shown = ", ".join(map(str, missed))
+        context.progress.say(f"no snapshot after epoch {shown}: it was not asked for when that epoch was trained")
+    return made
+
+
+def _telling(
+    context: Context, loaders: Loaders, board: TensorBoard, snapshots: Snapshots
+) -> Callable[[EpochRow], None]:
     """What is written and said after each epoch."""
     rows: list[EpochRow] = []
 
@@ -82,6 +97,7 @@ def _telling(context: Context, loaders: Loaders, board: TensorBoard) -> Callable
         board.write(row)
         lines = "".join(f"{canonical_json(asdict(item))}\n" for item in rows)
         write_text(context.run.file("metrics.jsonl"), lines)
+        snapshots.after(row.epoch)
         context.progress.say(
             f"epoch {row.epoch}/{context.config.epochs}: "
             f"train loss {row.train_loss:.4f}, accuracy {row.train_accuracy:.2%}; "

@@ -44,4 +44,5 @@ def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
     q, r = torch.linalg.qr(matrices)
     # A column of zeros has 0 on the diagonal; its q is a unit vector all the same.
     signs = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(q)
-    return q * signs.unsqueeze(-2)
+    signed: torch.Tensor = q * signs.unsqueeze(-2)
+    return signed

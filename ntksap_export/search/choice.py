@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 from ntksap_export.errors import ConfigError
 from ntksap_export.masks import Mask, split_pattern
 from ntksap_export.pruning import ChannelPlan, Scorer, ScoringInputs, make_scorer, prune, prune_channels
+from ntksap_export.pruning.scorers import check_filters, judges_filters
 from ntksap_export.search.job import Found, SearchJob
 
 
@@ -41,6 +43,27 @@ class Choice:
         weights = {name: value.detach().cpu().clone() for name, value in slim.state_dict().items()}
         mask = self.mask if self.plan is None else Mask.dense(slim)
         return Found(mask.to("cpu"), self.plan, weights, start_epoch, log)
+
+
+class Judging:
+    """Scorers that let another one judge, of a copy of the model that they have trained: what is the same in all.
+
+    Attributes:
+        scorer: the other one.
+    """
+
+    scorer: Scorer
+    default_rounds: int = 1
+    revives: bool = False
+
+    @property
+    def side(self) -> str:
+        """Whether whole filters are judged; see `Scorer`."""
+        return "out" if judges_filters(self.scorer) else "both"
+
+    def check(self, model: nn.Module, shape: tuple[int, int, int], names: Iterable[str]) -> None:
+        """Refuse layers whose filters the other one cannot judge; see `Scorer`."""
+        check_filters(self.scorer, model, shape, names)
 
 
 def choose(

@@ -83,7 +83,7 @@ class StraightThrough(torch.autograd.Function):
         return best(size, count, pattern).to(size.dtype)
 
     @staticmethod
-    def backward(ctx: object, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # type: ignore[override] # noqa: ARG004
+    def backward(ctx: object, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # noqa: ARG004
         return gradient, None, None
 
 

@@ -30,7 +30,7 @@ class SearchJob:
         model: dense, with the weights that the search starts from, on its device; left untouched.
         shape: (C, H, W) of its input.
         loaders: opens the data, of several processes this one's part; called once, and closed at the end.
-        train: how the run trains; a search changes what it must (epochs; greg and tpp: the rate).
+        train: how the run trains; a search changes what it must (epochs; greg and tpp: 1e-3 as a constant rate).
         states: a folder that is the search's own and outlives a kill; the caller deletes it once the result is stored.
         budget: what the mask must meet; None where the pattern's own is meant.
         pattern: as `--pattern` has it.
@@ -93,8 +93,10 @@ class Found:
         weights: state dict of that network, which training starts from: all its values as the search left them, also
             those that `mask` prunes (training sets these to zero; a shuffled mask needs them).
         start_epoch: epochs of the run's schedule that these weights have behind them: `train(start_epoch=)`.
-        log: JSON values: `method`, `rounds` (rows of round, density, epochs, val_accuracy, seconds ... each the
-            training of a network on the way), `epochs` and `seconds` in all, and what a method has to add.
+        log: JSON values: `method`, `rounds` (one row for each training on the way: `round` from 0, `name`, `density`,
+            `epochs`, `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy`, `seconds`), `epochs` and `seconds` in
+            all, and what a method adds: lottery `rewind_epoch`; greg, tpp `density`, `reg_end` (the L2 factor at the
+            end) and `removed_accuracy` (after removal, before any training); steps `steps`, `rounds_per_step`.
     """
 
     mask: Mask

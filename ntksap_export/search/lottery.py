@@ -23,7 +23,7 @@ from torch import nn
 from ntksap_export.errors import ConfigError
 from ntksap_export.masks import Mask
 from ntksap_export.pruning import Scorer, Scores, ScoringInputs
-from ntksap_export.search.choice import choose, criterion
+from ntksap_export.search.choice import Judging, choose, criterion
 from ntksap_export.search.job import Found, SearchJob
 from ntksap_export.search.trainings import Trainings, search_config, trainings
 from ntksap_export.training import EpochRow, TrainConfig
@@ -51,8 +51,8 @@ def lottery(job: SearchJob) -> Found:
     return choice.found(ticket, work.log("lottery", rewind_epoch=job.rewind_epoch), job.rewind_epoch)
 
 
-@dataclass(slots=True, eq=False)
-class _Trained:
+@dataclass(eq=False)
+class _Trained(Judging):
     """Scores a network by its weights after training: the first time dense, then from W_k under each round's mask."""
 
     job: SearchJob
@@ -60,8 +60,6 @@ class _Trained:
     config: TrainConfig
     scorer: Scorer
     early: dict[str, torch.Tensor] = field(default_factory=dict)
-    default_rounds: int = 1
-    revives: bool = False
 
     def score(self, model: nn.Module, mask: Mask, inputs: ScoringInputs, round_index: int) -> Scores:
         """Train a copy, and score that; see `Scorer.score`."""

@@ -15,7 +15,7 @@ from torch import nn
 from ntksap_export.errors import ConfigError
 from ntksap_export.masks import Mask
 from ntksap_export.pruning import Scorer, Scores, ScoringInputs
-from ntksap_export.search.choice import choose
+from ntksap_export.search.choice import Judging, choose
 from ntksap_export.search.job import Found, SearchJob
 from ntksap_export.search.trainings import Trainings, trainings
 
@@ -33,8 +33,8 @@ def by_steps(job: SearchJob) -> Found:
     return choice.found(network, work.log("steps", steps=job.steps, rounds_per_step=each))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Trained:
+@dataclass(eq=False)
+class _Trained(Judging):
     """Scores a network that is trained further before each step.
 
     Attributes:
@@ -48,8 +48,6 @@ class _Trained:
     network: nn.Module
     scorer: Scorer
     each: int
-    default_rounds: int = 1
-    revives: bool = False
 
     def score(self, model: nn.Module, mask: Mask, inputs: ScoringInputs, round_index: int) -> Scores:  # noqa: ARG002
         """Score the network as training left it; see `Scorer.score`."""

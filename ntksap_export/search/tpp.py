@@ -7,7 +7,7 @@ The filters of least L1 norm are chosen once. For each convolution or linear lay
 
 T leaves the products of kept filters alone: kept filters are only made orthogonal to those that go. reg(t) grows
 (`growing`); when it has reached its limit, layers are set to zero one after the other, 100 steps apart or as many as
-the search has left. Then the channels are removed. A tenth of the run's learning rate, constant, as the paper's 1e-3.
+the search has left. Then the channels are removed.
 
 Differs from the reference code: residual sums tie the filters of several layers together here, and all of them are
 penalized (the paper prunes the inner convolutions of each block only); the Gram term leaves out grouped convolutions,
@@ -32,7 +32,7 @@ def tpp(job: SearchJob) -> Found:
     def hook_of(network: nn.Module, choice: Choice, growth: Growth) -> Hook:
         assert choice.plan is not None  # the table lets nothing but channels through
         going = removed_rows(network, choice.plan, beside=True)
-        return _hook(going, grams_of(network, going), growth, job.decorrelation)
+        return on_gradients(going, grams_of(network, going), growth, job.decorrelation)
 
     return grow(job, "tpp", hook_of)
 
@@ -70,7 +70,15 @@ def zeroing(going: list[Going], growth: Growth) -> dict[str, int]:
     return {layer: min(last, growth.reached + apart * (index + 1)) for index, layer in enumerate(layers)}
 
 
-def _hook(going: list[Going], grams: list[Going], growth: Growth, decorrelation: float) -> Hook:
+def on_gradients(going: list[Going], grams: list[Going], growth: Growth, decorrelation: float) -> Hook:
+    """What TPP does at an optimizer step.
+
+    Args:
+        going: rows of weights, biases and norms that go.
+        grams: the weights among them that are decorrelated.
+        growth: of the L2 factor.
+        decorrelation: lambda, times the factor.
+    """
     begins = zeroing(going, growth)
 
     def on_gradient(step: int) -> None:

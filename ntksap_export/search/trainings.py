@@ -71,7 +71,7 @@ class Trainings:
                 start_epoch=start_epoch,
                 stop=self.job.stop,
             )
-            row = _row(label, mask.density if density is None else density, log)
+            row = _row(len(self.rows), label, mask.density if density is None else density, log)
             content = self.remember(label, {"model": network.state_dict(), "row": row}, mask.digest())
             if is_main():
                 forget_states(states)
@@ -130,10 +130,11 @@ def search_config(job: SearchJob) -> TrainConfig:
     return replace(job.train, epochs=epochs)
 
 
-def _row(label: str, density: float, log: TrainLog) -> dict[str, Any]:
+def _row(number: int, label: str, density: float, log: TrainLog) -> dict[str, Any]:
     final = log.final
     return {
-        "round": label,
+        "round": number,
+        "name": label,
         "density": density,
         "epochs": len(log.history),
         "train_loss": final.train_loss,

@@ -10,7 +10,8 @@ from torch import nn
 
 from ntksap_export.masks import Mask
 from ntksap_export.pruning import NtkSap, ScoringInputs
-from ntksap_export.recovery import INITS, drawing, initialize_, orthogonal, sampler
+from ntksap_export.recovery import INITS, initialize_, orthogonal, sampler
+from ntksap_export.recovery.orthogonal import Draw
 
 from ..support.nets import tiny_net
 
@@ -87,23 +88,20 @@ def test_ntksap_draws_from_the_initialization_of_the_run() -> None:
     mask = Mask.dense(net)
     drawn: list[str] = []
 
-    def watched(model: nn.Module, shape: tuple[int, ...]) -> object:
-        draw = drawing(model, "delta-orthogonal", shape)
-
-        def one(name: str, generator: torch.Generator) -> torch.Tensor:
+    def kaiming(model: nn.Module, shape: tuple[int, ...]) -> Draw:
+        def draw(name: str, generator: torch.Generator) -> torch.Tensor:
             drawn.append(name)
-            return draw(name, generator)
+            weight = model.get_parameter(name)
+            return torch.empty(weight.shape).normal_(0.0, math.sqrt(2 / weight[0].numel()), generator=generator)
 
-        return one
+        assert SHAPE == shape
+        return draw
 
-    scores = NtkSap(sampler=watched).score(net, mask, inputs, 0)  # type: ignore[arg-type]
-    same = NtkSap(sampler=sampler("delta-orthogonal")).score(net, mask, inputs, 0)
+    own = NtkSap().score(net, mask, inputs, 0)
+    same = NtkSap(sampler=kaiming).score(net, mask, inputs, 0)
+    other = NtkSap(sampler=sampler("orthogonal")).score(net, mask, inputs, 0)
 
     assert list(mask) == drawn
-    assert all(torch.equal(scores[name], same[name]) for name in mask)
-    assert not torch.equal(scores["fc.weight"], NtkSap().score(net, mask, inputs, 0)["fc.weight"])
+    assert all(torch.equal(own[name], same[name]) for name in mask)
+    assert not any(torch.equal(own[name], other[name]) for name in mask)
     assert sampler("default") is None
-    # What is 0 in th moves by D alone, 0.01 strong: scores off the centre are far below those of the centre.
-    centre = scores["conv2.weight"][:, :, 1, 1].mean()
-    assert scores["conv2.weight"][:, :, 0, 0].mean() < 0.1 * centre
-    assert math.isfinite(float(centre))

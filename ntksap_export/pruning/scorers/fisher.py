@@ -50,8 +50,9 @@ def _squared_gradients(model: nn.Module, weights: Tensors, inputs: ScoringInputs
     def squares(batch: int) -> Tensors:
         images, labels = inputs.labelled(batch, device)
         total = {name: torch.zeros_like(own) for name, own in sums.items()}
-        for image, label in zip(images.split(1), labels.split(1), strict=True):
-            loss = functional.cross_entropy(call(model, weights, image), label)
+        for index in range(len(images)):
+            one = slice(index, index + 1)
+            loss = functional.cross_entropy(call(model, weights, images[one]), labels[one])
             gradients = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
             for own, gradient in zip(total.values(), gradients, strict=True):
                 own += gradient.double().square_()
