@@ -17,10 +17,11 @@ Call = Callable[..., tuple[int, str, str]]
 
 
 def test_a_trained_network_goes_the_whole_road(ntksap: Call, finished_run: Path, tmp_path: Path) -> None:
+    home = tmp_path / "out"
     flags = (*SMALL_FLAGS, "--epochs", "0", "--sparsity", "0.5", "--json")
-    code, out, err = ntksap("prune-finetune-export", "resnet20", "--weights", finished_run, *flags, "--out", tmp_path)
-    settings = json.loads((tmp_path / "config.json").read_text())["ntksap"]["config"]
-    told, page = json.loads(out), (tmp_path / "report.md").read_text()
+    code, out, err = ntksap("prune-finetune-export", "resnet20", "--weights", finished_run, *flags, "--out", home)
+    settings = json.loads((home / "config.json").read_text())["ntksap"]["config"]
+    told, page = json.loads(out), (home / "report.md").read_text()
 
     assert code == 0, err
     assert ("l1", "channel", 0, True) == (told["method"], told["pattern"], told["epochs"], told["parity"])
@@ -29,7 +30,7 @@ def test_a_trained_network_goes_the_whole_road(ntksap: Call, finished_run: Path,
     )
     assert "resnet20, trained before, was pruned to" in page
     assert "It was not trained after that." in page
-    assert "pruned with l1" in (tmp_path / "README.md").read_text()
+    assert "pruned with l1" in (home / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
