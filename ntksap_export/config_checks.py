@@ -39,9 +39,10 @@ def check_together(config: RunConfig) -> None:
         raise ConfigError(f"mean is on the scale where white is 1; got {config.mean}. Divide it and --std by 255")
     if any(not 0 < at < 1 for at in config.milestones):
         raise ConfigError(f"milestones are shares of the epochs, in (0, 1); got {config.milestones}")
-    if any(not 0 <= epoch <= (config.epochs or epoch) for epoch in config.snapshot_epochs):
+    last = config.epochs
+    if any(epoch < 0 or (last is not None and epoch > last) for epoch in config.snapshot_epochs):
         shown = ",".join(map(str, config.snapshot_epochs))
-        until = "" if config.epochs is None else f" to {config.epochs}"
+        until = "" if last is None else f" to {last}"
         raise ConfigError(f"snapshot-epochs are epochs of the training, 0 (its start){until}; got {shown}")
     if config.rescale_init and config.weights is not None:
         raise ConfigError("--rescale-init rescales drawn weights, and --weights are not drawn; leave one of them away")

@@ -55,7 +55,7 @@ Out = Annotated[
 ]
 
 
-@options.takes(*options.DATA)
+@options.takes(*options.DATA, "init")
 def analyze(
     target: Target,
     mask: Masks = None,

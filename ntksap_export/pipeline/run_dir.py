@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -164,14 +164,11 @@ class RunDir:
             forget_states(self.training_states)
             if stage == "prune":
                 shutil.rmtree(self.search_states, ignore_errors=True)
-            self._set_aside(
-                {"files": [str(file.relative_to(self.path)) for file in snapshot_files(self.path).values()]}
-            )
+            self._set_aside(str(file.relative_to(self.path)) for file in snapshot_files(self.path).values())
             (self.path / _HOME / "train.pt").unlink(missing_ok=True)  # of version 0.1 before it had several states
         for later in STAGES[STAGES.index(stage) + 1 :]:
             record = self._records.pop(later, {})
-            if stage in IDENTITY:
-                self._set_aside(record)
+            self._set_aside(record.get("files", ()) if stage in IDENTITY else ())
         self._records[stage] = {
             "keys": keys_of(stage, config) if stage in STAGE_KEYS else {},
             "fingerprint": fingerprint(stage, config),
@@ -179,9 +176,9 @@ class RunDir:
         }
         self._write_records()
 
-    def _set_aside(self, record: Mapping[str, Any]) -> None:
+    def _set_aside(self, files: Iterable[str]) -> None:
         aside = self.path / _HOME / "stale"
-        for name in record.get("files", ()):
+        for name in files:
             if self.file(name).is_file():
                 (aside / name).parent.mkdir(parents=True, exist_ok=True)
                 self.file(name).replace(aside / name)

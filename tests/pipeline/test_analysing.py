@@ -133,6 +133,18 @@ def test_a_slim_network_stands_beside_the_dense_one(own: str, tmp_path: Path) ->
     assert masked["kept"] == beside["networks"][1]["kept"]
 
 
+def test_what_recovery_changed_stands_beside_what_pruning_left(own: str, tmp_path: Path) -> None:
+    run = run_of(own, tmp_path / "run", ("prune",), pattern="channel", round_to=1, sparsity=0.6, recover="orthp")
+
+    result = look(run, tmp_path / "out", only=("isometry",))
+
+    shown = [(one["name"], one["state"], one["epoch"]) for one in result["networks"]]
+    names = [("dense", "initialization", None), ("masked", "initialization", None), ("recovered", "initialization", 0)]
+    assert names == shown
+    masked, recovered = (one["isometry"]["layers"][-1]["condition"] for one in result["networks"][1:])
+    assert 1 == pytest.approx(recovered, abs=1e-4) < masked
+
+
 def test_weights_bring_their_own_statistics(own: str, tmp_path: Path) -> None:
     run = run_of(own, tmp_path / "run")
     given = {"weights": str(run / "model.safetensors"), "image_size": 8}

@@ -12,9 +12,10 @@ from ntksap_export.config import RunConfig, make_config
 from ntksap_export.errors import ConfigError
 from ntksap_export.masks import Mask
 from ntksap_export.pipeline.resolve import resolve
+from ntksap_export.pipeline.run_files import weights_file
 
 Provenance = Mapping[str, Any]
-_OF_THE_MASK: Final = ("image_size", "stem", "num_classes")
+_OF_THE_MASK: Final = ("image_size", "stem", "num_classes", "init")
 _SMALL: Final = (96, 10)  # side up to which a network is one for small images, and their usual number of classes
 _LARGE_CLASSES: Final = 1000
 
@@ -62,7 +63,7 @@ def _told_by(name: str, masks: Sequence[tuple[Mask, Provenance]]) -> dict[str, A
 def _classes(name: str, settings: Mapping[str, Any]) -> int:
     """As many as the last layer of the weights has outputs."""
     last = list(Mask.dense(networks.build(name, 2, 0, str(settings.get("stem", "auto")))))[-1]
-    tensors = read_weights(Path(settings["weights"]))
+    tensors = read_weights(weights_file(Path(settings["weights"])))
     if last not in tensors:
         raise ConfigError(f"the weights have no '{last}' that would tell the number of classes; give --num-classes")
     return int(tensors[last].shape[0])

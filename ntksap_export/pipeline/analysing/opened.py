@@ -31,8 +31,7 @@ State = Literal["initialization", "training", "trained"]
 OF_A_RUN = ("data", "data_dir", "download", "broken_images", "workers", "device", "threads")
 """What may be said beside a run directory; the rest it knows."""
 _OF_RUNS: Final = ("mask", "model")  # stems of a run's own files
-_TAKEN: Final = (("dense",), ("masked",), ("trained",))  # names of networks that are no masks
-_START: Final = "start.safetensors"  # what a search for the mask left to train from
+_TAKEN: Final = (("dense",), ("masked",), ("recovered",), ("trained",))  # names of networks that are no masks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,23 +146,31 @@ def _redrawn(context: Context, draw: int) -> Context:
 
 def _of_run(context: Context) -> list[Network]:
     """The run's masked network before, along and after training, as far as there is one."""
-    mask, plan, method = context.mask(), context.channel_plan(), context.config.method
-    whole = _whole(context.architecture(), mask, plan)
-    drawn = context.config.weights is None and not context.run.file(_START).is_file()
+    config, mask, method = context.config, context.mask(), context.config.method
+    whole = _whole(context.architecture(), mask, context.channel_plan())
+    drawn = config.weights is None and not context.starts_found
+    pruned = replace(context, config=config.with_values(recover="none"))
 
     def start(draw: int) -> nn.Module:
-        return _redrawn(context, draw).build_to_train()
+        return _redrawn(pruned, draw).build_to_train()
 
-    found = [Network("masked", _state(drawn), start, mask, whole, drawn, epoch=0, method=method)]
-    for epoch, file in snapshot_files(context.run.path).items():
-        network = _of_snapshot(context, epoch, file, mask, whole)
-        if epoch == 0 and _same_weights(network.build(0), start(0), mask):
-            continue
-        found.append(network)
+    first = context.start_epoch()
+    found = [Network("masked", _state(drawn), start, mask, whole, drawn, first, method)]
+    snapshots = [
+        _of_snapshot(context, epoch, file, mask, whole) for epoch, file in snapshot_files(context.run.path).items()
+    ]
+    if config.recover != "none":
+        found[0] = replace(found[0], epoch=None)
+        recovered = snapshots.pop(0).build if snapshots and snapshots[0].epoch == 0 else None
+        build = recovered or (lambda _: context.build_to_train())
+        found.append(Network("recovered", _state(drawn), build, mask, whole, False, first, method))
+    elif snapshots and snapshots[0].epoch == 0 and _same_weights(snapshots[0].build(0), start(0), mask):
+        del snapshots[0]
+    found += snapshots
     if context.run.file("model.safetensors").is_file():
         trained, own = context.trained()
         if own.same_as(mask):
-            last = context.config.epochs
+            last = config.epochs
             found.append(Network("trained", "trained", lambda _: trained, mask, whole, False, last, method))
         else:
             context.progress.say("model.safetensors is of another mask: left out")
