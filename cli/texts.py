@@ -201,10 +201,12 @@ def _engine_lines(result: dict[str, Any]) -> list[str]:
     speed = told.get("speed") or {}
     ratio = (speed.get("ratio") or {}).get("value")
     regions = told["regions"] or 0
-    words = [
-        f"{told['macs_share'] or 0:.1%} of the multiply-accumulates in {regions} region{'' if regions == 1 else 's'}"
-    ]
-    words += [f"{ratio:.2f} times the time of the graph without it, batch 1"] if ratio is not None else []
+    uncounted = told.get("uncounted") or []
+    macs = f"{'counted ' if uncounted else ''}multiply-accumulates"
+    words = [f"{told['macs_share'] or 0:.1%} of the {macs} in {regions} region{'' if regions == 1 else 's'}"]
+    words += [f"not counted: {', '.join(uncounted)}"] if uncounted else []
+    if ratio is not None:
+        words.append(f"{ratio:.2f} times the time of the graph without it, batch {speed['batch']}")
     return [f"  engine    {'; '.join(words)}{'' if told['passed'] else '; FAILED'}"]
 
 
