@@ -76,11 +76,15 @@ def summary_text(result: dict[str, Any]) -> str:
         if told := result.get("latency_budget"):
             lines.append(f"  latency   {reached_text(told)}")
         if told := result.get("search"):
+            trainings = f"{told['trainings']} training{'s' * (told['trainings'] != 1)}"
             lines.append(
-                f"  search    {told['method']}: {told['trainings']} trainings, {_epochs(told['epochs'])} in all, "
-                f"{told['seconds']:.0f} s"
+                f"  search    {told['method']}: {trainings}, {_epochs(told['epochs'])} in all, {told['seconds']:.0f} s"
             )
         lines += [f"  health    {sentence}" for sentence in result["advice"]]
+    if told := result.get("recovery"):
+        ends = [told[f"mean_jsv_{end}"] for end in ("before", "after")]
+        jsv = "" if None in ends else f", mean JSV {ends[0]:.4g} before, {ends[1]:.4g} after"
+        lines.append(f"  recovery  {told['how']}{jsv}")
     if "val_accuracy" in result:
         lines.append(
             f"  accuracy  {result['val_accuracy']:.2%} on the validation images after {_epochs(result['epochs'])} "
@@ -197,10 +201,12 @@ def _engine_lines(result: dict[str, Any]) -> list[str]:
     speed = told.get("speed") or {}
     ratio = (speed.get("ratio") or {}).get("value")
     regions = told["regions"] or 0
-    words = [
-        f"{told['macs_share'] or 0:.1%} of the multiply-accumulates in {regions} region{'' if regions == 1 else 's'}"
-    ]
-    words += [f"{ratio:.2f} times the time of the graph without it, batch 1"] if ratio is not None else []
+    uncounted = told.get("uncounted") or []
+    macs = f"{'counted ' if uncounted else ''}multiply-accumulates"
+    words = [f"{told['macs_share'] or 0:.1%} of the {macs} in {regions} region{'' if regions == 1 else 's'}"]
+    words += [f"not counted: {', '.join(uncounted)}"] if uncounted else []
+    if ratio is not None:
+        words.append(f"{ratio:.2f} times the time of the graph without it, batch {speed['batch']}")
     return [f"  engine    {'; '.join(words)}{'' if told['passed'] else '; FAILED'}"]
 
 

@@ -42,7 +42,7 @@ def _recipes() -> list[dict[str, Any]]:
 
     keys = ("model", "data", "epochs")
     return [
-        {"name": name, **{key: recipes.read(name)[key] for key in keys}, "summary": recipes.summary(name)}
+        {"name": name, **{key: recipes.read(name).get(key, "any") for key in keys}, "summary": recipes.summary(name)}
         for name in recipes.names()
     ]
 

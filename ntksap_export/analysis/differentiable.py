@@ -4,8 +4,14 @@ The gradient of output o for image x by the weights w that count is one row of t
 
     J[(x, o), p] = d f_o(x) / d w_p
 
-Rows are made by torch.func (vjp within vmap over images); a network that vmap cannot take is differentiated image by
-image by plain autograd. Both are exact: the rows differ from each other by rounding only.
+Rows are made in one of three ways, the first that gives what plain autograd gives for the first image (and where an
+image's logits do not depend on the batch it is in):
+
+    layer by layer   a batch with a weight for each image (per_image.py): weights of Conv2d and Linear, as most are used
+    torch.func       vjp within vmap over images: anything that vmap takes
+    one by one       plain autograd, image by image: anything else
+
+All are exact: they differ by rounding only.
 """
 
 from __future__ import annotations
@@ -20,19 +26,12 @@ import torch
 from torch import nn
 from torch.func import functional_call, vjp, vmap
 
+from ntksap_export.analysis.columns import Piece, Tensors, flat, picked, width
+from ntksap_export.analysis.per_image import PerImage
 from ntksap_export.errors import ConfigError
 from ntksap_export.masks import Mask, prunable_names
 
 Parameters = Literal["prunable", "all"]
-Tensors = dict[str, torch.Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Columns of J that belong to one parameter: `index` says which elements, flat, int64; None: all of them."""
-
-    name: str
-    index: torch.Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,9 @@ class Differentiable:
         names = prunable_names(self._net) if parameters == "prunable" else tuple(own)
         self._weights: Tensors = {name: own[name] for name in names}
         self._kept = {name: mask[name] for name in names if mask is not None and name in mask}
-        self._vectorized = True
+        self._ways = [self._by_batch, self._by_vmap]
+        self._apart = False  # whether an image's logits were found not to depend on the others of its batch
+        self._seen: set[tuple[str, ...]] = set()
         self.dtype = dtype
         if not self.columns:
             raise ConfigError(
@@ -172,14 +173,33 @@ class Differentiable:
         Raises:
             ConfigError: the network cannot be differentiated.
         """
-        if self._vectorized:
+        while self._ways:
             try:
-                return self._by_vmap(images, outputs, part)
+                rows = self._ways[0](images, outputs, part)
             except torch.OutOfMemoryError:
                 raise
-            except RuntimeError:
-                self._vectorized = False  # data-dependent control flow, or an operator without a batching rule
-        return torch.stack([self._by_autograd(image, outputs, part) for image in images], dim=1)
+            except RuntimeError:  # control flow by values, an operator without a batching rule, a layer of another form
+                rows = None
+            if rows is not None and self._agrees(rows[:, 0], images[0], outputs, part):
+                return rows
+            del self._ways[0]
+        return torch.stack([self._one_by_one(image, outputs, part) for image in images], dim=1)
+
+    def _agrees(self, rows: torch.Tensor, image: torch.Tensor, outputs: torch.Tensor, part: tuple[Piece, ...]) -> bool:
+        """Whether rows of the first image are those of plain autograd; looked at once for each part."""
+        names = tuple(piece.name for piece in part)
+        if names in self._seen:
+            return True
+        expected = self._one_by_one(image, outputs[:1], part)
+        if not self._near(rows[:1], expected):
+            return False
+        self._seen.add(names)
+        return True
+
+    def _near(self, a: torch.Tensor, b: torch.Tensor) -> bool:
+        """Whether nothing but rounding lies between two results."""
+        rtol = 1e3 * torch.finfo(self.dtype).eps ** 0.75
+        return torch.allclose(a, b, rtol=rtol, atol=rtol * float(b.abs().max()), equal_nan=True)
 
     def pull(self, images: torch.Tensor, probe: torch.Tensor) -> Tensors:
         """J^T v of a batch: the gradient of sum(probe * logits) by each parameter, zero where a weight does not count.
@@ -195,30 +215,48 @@ class Differentiable:
         named = dict(zip(weights, gradients, strict=True))
         return {name: g * self._kept[name].to(g.device) if name in self._kept else g for name, g in named.items()}
 
+    def _by_batch(self, images: torch.Tensor, outputs: torch.Tensor, part: tuple[Piece, ...]) -> torch.Tensor | None:
+        weights = {piece.name: self._weights[piece.name] for piece in part}
+        leaves = {n: w.expand(len(images), *w.shape).requires_grad_() for n, w in weights.items()}
+        with torch.enable_grad(), PerImage({id(weights[name]): leaf for name, leaf in leaves.items()}):
+            logits = self._net(images)
+        if not self._apart:
+            with torch.no_grad():
+                alone = torch.cat([self._net(image[None]) for image in images])
+            self._apart = logits.shape == alone.shape and self._near(logits.detach(), alone)
+        if not self._apart or not logits.requires_grad:
+            return None
+        rows = []
+        for weighing in outputs:
+            above = weighing.expand_as(logits)
+            made = torch.autograd.grad(logits, list(leaves.values()), above, retain_graph=True, materialize_grads=True)
+            rows.append(picked({n: g.flatten(1) for n, g in zip(leaves, made, strict=True)}, part))
+        return torch.stack(rows)
+
     def _by_vmap(self, images: torch.Tensor, outputs: torch.Tensor, part: tuple[Piece, ...]) -> torch.Tensor:
         weights = {piece.name: self._weights[piece.name] for piece in part}
 
         def one(image: torch.Tensor) -> torch.Tensor:
             pull = vjp(lambda weights: self._logits(weights, image[None])[0], weights)[1]
-            return torch.stack([_picked(pull(weighing)[0], part) for weighing in outputs])
+            return torch.stack([picked(flat(pull(weighing)[0]), part) for weighing in outputs])
 
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*performance drop.*")
             rows: torch.Tensor = vmap(one, out_dims=1)(images)
         return rows
 
-    def _by_autograd(self, image: torch.Tensor, outputs: torch.Tensor, part: tuple[Piece, ...]) -> torch.Tensor:
+    def _one_by_one(self, image: torch.Tensor, outputs: torch.Tensor, part: tuple[Piece, ...]) -> torch.Tensor:
         weights = {piece.name: self._weights[piece.name].detach().requires_grad_() for piece in part}
         with torch.enable_grad():
             logits = self._call(weights, image[None])[0]
         if not logits.requires_grad:
-            return outputs.new_zeros(len(outputs), sum(_width(piece, self._weights) for piece in part))
+            return outputs.new_zeros(len(outputs), sum(width(piece, self._weights) for piece in part))
         rows = []
         for weighing in outputs:
             gradients = torch.autograd.grad(
                 logits, list(weights.values()), weighing, retain_graph=True, materialize_grads=True
             )
-            rows.append(_picked(dict(zip(weights, gradients, strict=True)), part))
+            rows.append(picked(flat(dict(zip(weights, gradients, strict=True))), part))
         return torch.stack(rows)
 
     def _call(self, weights: Tensors, images: torch.Tensor) -> torch.Tensor:
@@ -240,12 +278,3 @@ class Differentiable:
 
     def _count(self, name: str) -> int:
         return int(self._kept[name].sum()) if name in self._kept else self._weights[name].numel()
-
-
-def _picked(gradients: Tensors, part: tuple[Piece, ...]) -> torch.Tensor:
-    flat = [(gradients[piece.name].flatten(), piece.index) for piece in part]
-    return torch.cat([values if index is None else values[index] for values, index in flat])
-
-
-def _width(piece: Piece, weights: Tensors) -> int:
-    return weights[piece.name].numel() if piece.index is None else len(piece.index)

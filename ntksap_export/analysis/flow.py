@@ -43,7 +43,7 @@ class Flow(torch.Tensor):
 def flow_of(values: torch.Tensor, saturated: bool, exponent: int = 0) -> Flow:
     """A flow with `values` times 2 ** `exponent`, which are at least 0."""
     if saturated:
-        values = _Saturated.apply(values)
+        values = _Saturated.apply(values)  # type: ignore[no-untyped-call]
     else:
         largest = float(values.max()) if values.numel() else 0.0
         shift = math.frexp(largest)[1]
@@ -66,7 +66,7 @@ class _Saturated(torch.autograd.Function):
         return (values > _SOMETHING).to(values.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # noqa: ARG004
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # noqa: ARG004
         return (gradient > _SOMETHING).to(gradient.dtype)
 
 

@@ -143,7 +143,7 @@ def jacobian_values(
     rank = min(network.outputs, network.inputs)
     found: list[tuple[torch.Tensor, torch.Tensor]] = []
     with (progress or Silent()).task(f"Jacobian ({plan.way})", len(images)) as task:
-        for part in images.split(plan.chunk):
+        for part in images.split(plan.chunk):  # type: ignore[no-untyped-call]
             linear = Linearized(network, part.to(device, torch.float64))
             found.append(_values(linear, len(part), plan, rank, generator, device))
             task.advance(len(part))
@@ -194,7 +194,7 @@ def _image_bytes(network: LogitMap, way: str, count: int) -> int:
     else:
         width = min(count + OVERSAMPLE, rows, columns)
         numbers, passes = 3 * width * (rows + columns), 4
-    return 8 * (numbers + 4 * (rows + columns)) + passes * network.saved_bytes
+    return 8 * (numbers + 4 * (rows + columns)) + passes * network.saved_bytes + 2 * network.unfolded_bytes
 
 
 def _too_much(network: LogitMap, way: str, needed: int, allowed: int) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ntksap_export.analysis.footprint import Footprint
 from ntksap_export.analysis.settled import eval_copy, first_line
 from ntksap_export.errors import ConfigError
 
@@ -25,6 +26,7 @@ class LogitMap:
         shape: of one image.
         outputs: numbers that it answers for one image: C.
         saved_bytes: what autograd keeps of one image between forward and backward, beside the weights.
+        unfolded_bytes: what a convolution may hold of one image while it runs.
         model_bytes: of the copy's weights and buffers.
     """
 
@@ -32,6 +34,7 @@ class LogitMap:
     shape: tuple[int, ...]
     outputs: int
     saved_bytes: int
+    unfolded_bytes: int
     model_bytes: int
 
     @property
@@ -66,17 +69,9 @@ def logit_map(model: nn.Module, images: torch.Tensor) -> LogitMap:
     frozen = eval_copy(model).double().requires_grad_(False)
     values = [*frozen.parameters(), *frozen.buffers()]
     image = images[:1].to(values[0].device if values else images.device, torch.float64).requires_grad_()
-    own = {value.untyped_storage().data_ptr() for value in values}
-    saved: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
+    footprint = Footprint(frozen)
     try:
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), footprint:
             answer = frozen(image.clone())
     except Exception as error:  # a model's own code may fail in any way
         raise ConfigError(
@@ -87,7 +82,8 @@ def logit_map(model: nn.Module, images: torch.Tensor) -> LogitMap:
         frozen,
         tuple(images.shape[1:]),
         _checked(type(model).__name__, answer),
-        sum(saved.values()),
+        footprint.saved_bytes,
+        footprint.unfolded_bytes,
         sum(value.numel() * value.element_size() for value in values),
     )
 

@@ -27,8 +27,13 @@ _NOTHING = 1e-13  # of the largest coefficient so far; what rounding leaves of a
 class LinearMap(Protocol):
     """A batch of n matrices of `rows` times `columns`; vectors are float64."""
 
-    rows: int
-    columns: int
+    @property
+    def rows(self) -> int:
+        """Of each matrix."""
+
+    @property
+    def columns(self) -> int:
+        """Of each matrix."""
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """A v: (n, columns) -> (n, rows)."""
@@ -71,7 +76,7 @@ def lanczos(
         device: of the vectors.
     """
     if matrix.columns < matrix.rows:
-        matrix = _transposed(matrix)
+        matrix = Transposed(matrix)
     small = _Basis(batch, steps, matrix.rows, generator, device)  # U
     large = _Basis(batch, steps, matrix.columns, generator, device)  # V
     lower = torch.zeros(batch, steps, steps, dtype=torch.float64, device=device)
@@ -99,23 +104,21 @@ def randomized(
         device: of the vectors.
     """
     if matrix.columns < matrix.rows:
-        matrix = _transposed(matrix)
+        matrix = Transposed(matrix)
     width = min(count + OVERSAMPLE, matrix.rows)
     probes = torch.randn(width, batch, matrix.columns, generator=generator, dtype=torch.float64, device=device)
     basis = _orthonormal(torch.stack([matrix.forward(probe) for probe in probes], 2))  # (batch, rows, width)
-    for _ in range(_POWERS):
+    for _ in range(_POWERS if width < matrix.rows else 0):  # a basis of everything cannot be improved
         pulled = _orthonormal(torch.stack([matrix.adjoint(basis[:, :, i]) for i in range(width)], 2))
         basis = _orthonormal(torch.stack([matrix.forward(pulled[:, :, i]) for i in range(width)], 2))
     rows = torch.stack([matrix.adjoint(basis[:, :, i]) for i in range(width)], 1)  # (batch, width, columns)
-    return torch.linalg.svdvals(rows)[:, :count]
-
-
-def _transposed(matrix: LinearMap) -> LinearMap:
-    return Transposed(matrix)
+    values: torch.Tensor = torch.linalg.svdvals(rows)
+    return values[:, :count]
 
 
 def _orthonormal(columns: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.qr(columns).Q
+    orthonormal: torch.Tensor = torch.linalg.qr(columns).Q
+    return orthonormal
 
 
 class _Basis:

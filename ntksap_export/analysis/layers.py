@@ -25,7 +25,7 @@ from ntksap_export.progress import Progress, Silent
 
 _SVD_WORK = 2**28  # larger * smaller^2 sides of the matrix; some tenths of a second
 _PROBES = 4
-_SELF_AVERAGING = 2**14  # singular values of which one random vector sees enough
+_SEEN = 2**14  # the larger the matrix, the closer one random vector comes to the mean: probes * smaller side
 _STEPS = 32
 
 
@@ -155,10 +155,12 @@ class ConvolutionMap:
 
     def matrix(self) -> torch.Tensor:
         """A itself, column by column: (rows, columns)."""
-        return self.forward(torch.eye(self.columns, dtype=torch.float64, device=self.device)).T
+        answers = self.forward(torch.eye(self.columns, dtype=torch.float64, device=self.device))
+        return answers.T
 
     def _run(self, images: torch.Tensor) -> torch.Tensor:
-        return self._layer._conv_forward(images, self._layer.weight, None)
+        answers: torch.Tensor = self._layer._conv_forward(images, self._layer.weight, None)
+        return answers
 
 
 class MatrixMap:
@@ -170,7 +172,7 @@ class MatrixMap:
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """A v: (n, columns) -> (n, rows)."""
-        return vectors @ self._matrix.T
+        return torch.matmul(vectors, self._matrix.T)
 
     def adjoint(self, vectors: torch.Tensor) -> torch.Tensor:
         """A^T u: (n, rows) -> (n, columns)."""
@@ -193,15 +195,19 @@ class _Spectrum:
 def _layer(
     name: str, layer: nn.Conv2d | nn.Linear, shape: tuple[int, ...], seed: int, memory_bytes: int
 ) -> LayerIsometry:
-    matrix: ConvolutionMap | MatrixMap
-    positions = 1
-    if isinstance(layer, nn.Linear):
-        matrix = MatrixMap(layer.weight)
-    elif _is_pointwise(layer):  # one and the same matrix at every position: each singular value that many times
-        matrix, positions = MatrixMap(layer.weight.flatten(1)), shape[1] * shape[2]
-    else:
-        matrix = ConvolutionMap(layer, shape)
-    found = _spectrum(name, matrix, seed, memory_bytes)
+    matrix: ConvolutionMap | MatrixMap = MatrixMap(layer.weight.flatten(1))
+    repeated = 1  # how often each singular value is there
+    rank = min(matrix.rows, matrix.columns)
+    if isinstance(layer, nn.Conv2d):
+        whole = ConvolutionMap(layer, shape)
+        rank = min(whole.rows, whole.columns)
+        if _is_pointwise(
+            layer
+        ):  # one and the same matrix at every position; a stride leaves out some, which adds zeros
+            repeated = whole.rows // len(layer.weight)
+        else:
+            matrix = whole
+    found = _spectrum(name, matrix, repeated / rank, seed, memory_bytes)
     mean = float((found.weights * found.values).sum())
     largest, smallest = float(found.values.max()), float(found.values.min())
     if smallest <= largest * max(matrix.rows, matrix.columns) * torch.finfo(torch.float64).eps:
@@ -213,18 +219,19 @@ def _layer(
         min=smallest,
         max=largest,
         condition=largest / smallest if smallest else math.inf,
-        rank=min(matrix.rows, matrix.columns) * positions,
+        rank=rank,
         exact=found.exact,
     )
 
 
-def _spectrum(name: str, matrix: ConvolutionMap | MatrixMap, seed: int, memory_bytes: int) -> _Spectrum:
+def _spectrum(name: str, matrix: ConvolutionMap | MatrixMap, share: float, seed: int, memory_bytes: int) -> _Spectrum:
+    """Of a matrix each of whose singular values is the `share` of all; what these leave are zeros."""
     small, large = sorted((matrix.rows, matrix.columns))
     # The matrix, the SVD's copy, and the unit vectors that a convolution is asked for.
     if large * small**2 <= _SVD_WORK and 8 * (2 * large * small + matrix.columns**2) <= memory_bytes:
         values = torch.linalg.svdvals(matrix.matrix())
-        return _Spectrum(values, torch.full_like(values, 1 / small), True)
-    probes = _PROBES if small <= _SELF_AVERAGING else 1
+        return _padded(values, torch.full_like(values, share), share * small, True)
+    probes = min(max(_SEEN // small, 1), _PROBES)
     step_bytes = 8 * probes * (small + large)
     steps = min(_STEPS, small, memory_bytes // step_bytes - 8)  # beside the two bases, what a product takes
     if steps < 2:
@@ -234,9 +241,16 @@ def _spectrum(name: str, matrix: ConvolutionMap | MatrixMap, seed: int, memory_b
         )
     generator = torch.Generator(matrix.device).manual_seed(seed)
     values, weights = lanczos(matrix, probes, steps, generator, matrix.device)
-    return _Spectrum(values.flatten(), weights.flatten() / probes, False)
+    return _padded(values.flatten(), weights.flatten() * (share * small / probes), share * small, False)
+
+
+def _padded(values: torch.Tensor, weights: torch.Tensor, total: float, exact: bool) -> _Spectrum:
+    """With one more value, 0, that stands for what the weights, `total` together, leave of 1."""
+    if total > 1 - 1e-9:
+        return _Spectrum(values, weights, exact)
+    rest = values.new_tensor([0.0, 1 - total])
+    return _Spectrum(torch.cat([values, rest[:1]]), torch.cat([weights, rest[1:]]), exact)
 
 
 def _is_pointwise(layer: nn.Conv2d) -> bool:
-    settings = (layer.kernel_size, layer.stride, layer.padding, layer.groups)
-    return settings == ((1, 1), (1, 1), (0, 0), 1)
+    return (layer.kernel_size, layer.padding, layer.groups) == ((1, 1), (0, 0), 1)

@@ -1,15 +1,17 @@
 """How much memory a tangent kernel takes, before anything is computed: what to hold at once so that it fits.
 
-    bytes = copy of the network + images + kernel
-          + size * columns * (sums * (N + images at once) + 2 * images at once)      rows of J, and those being made
-          + size * images at once * (2 * saved + unfolded + 4 * largest parameter)   one step's passes
+    7/5 * (copy of the network + images + kernel
+           + size * columns * (sums * (N + 2 * images at once) + 2 * images at once)   rows of J, and those being made
+           + size * images at once * (2 * saved + unfolded + 4 * largest parameter))   one step's passes
 
-`size` is that of one element, `sums` the outputs whose rows are held at once. Where all columns of J do not fit, the
+`size` is that of one element, `sums` the outputs whose rows are held at once; two fifths are what allocators keep and
+libraries load (measured). Where all columns of J do not fit, the
 network is differentiated several times, each time by a part of its weights.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
@@ -23,6 +25,7 @@ DEFAULT_BYTES: Final = 2 << 30
 _MOST_PASSES: Final = 100  # more would take longer than anybody waits
 _STEP_SHARE: Final = 4  # a step's passes get a quarter of the memory at most, where one image needs less
 _MOST_AT_ONCE: Final = 16
+_SLACK: Final = 1.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,6 @@ def _costs(
     for length in kernel_shape(images, found.outputs, form):
         kernel *= length
     step = at_once * (2 * found.saved + found.unfolded + 4 * work.largest)
-    return work.stored_bytes + kernel + size * (images * elements + step), size * (
-        sums * (images + at_once) + 2 * at_once
-    )
+    fixed = work.stored_bytes + kernel + size * (images * elements + step)
+    per_column = size * (sums * (images + 2 * at_once) + 2 * at_once)
+    return int(_SLACK * fixed), math.ceil(_SLACK * per_column)

@@ -19,7 +19,8 @@ from typing import Final
 import torch
 from torch import nn
 
-from ntksap_export.analysis.differentiable import Differentiable, Parameters, Piece
+from ntksap_export.analysis.columns import Piece
+from ntksap_export.analysis.differentiable import Differentiable, Parameters
 from ntksap_export.analysis.memory import DEFAULT_BYTES, Estimate, Form, amount, estimate, kernel_shape
 from ntksap_export.errors import ConfigError
 from ntksap_export.masks import Mask
@@ -162,6 +163,7 @@ def _contract_(
             shape[axis] = len(images)
             rows = made.new_empty(shape)
         rows.narrow(axis, done, len(some)).copy_(made)
+        del made
         done += len(some)
         task.advance(len(some))
     assert rows is not None

@@ -87,5 +87,6 @@ def _tell(done: Recovered, before: dict[str, Any] | str, after: dict[str, Any] |
         first = done.starved[0]
         progress.say(
             f"recover {done.how}: {len(done.starved)} of {len(done.layers)} layers have outputs or inputs without any "
-            f"weight, '{first.name}' {first.empty} of {first.rows}: no isometry; --min-layer-density leaves some"
+            f"weight and stay no isometries: '{first.name}' has lost {first.lost} of {first.rows} singular values; a "
+            "larger --min-layer-density leaves more"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Final
 
@@ -25,9 +26,18 @@ def weights_file(path: Path) -> Path:
             f"weights '{path}': a directory without a trained run; name a file, or a directory that `ntksap train` "
             "finished"
         )
-    if (path / CHANNELS).is_file():
+    if _is_slim(path):
         raise CheckpointError(
             f"weights '{path}': that run removed whole channels, which the model still has; start from the run "
             "before it"
         )
     return file
+
+
+def _is_slim(path: Path) -> bool:
+    """Whether a run's network has fewer channels than its model; a broken file says nothing, the weights then will."""
+    try:
+        told = json.loads((path / "mask.json").read_text(encoding="utf-8"))["channels"]
+        return bool(told and told["kept"] < told["channels"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

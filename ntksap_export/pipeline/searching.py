@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from ntksap_export.masks import split_pattern
@@ -34,7 +35,7 @@ def find_mask(context: Context, latency_table: Path | None = None) -> Choice:
 
 
 def _search(context: Context, name: str) -> Choice:
-    config = context.config
+    config, start = context.config, time.perf_counter()
     _, pattern = split_pattern(config.pattern)
     model = context.build_dense()
     left = {} if pattern is None else left_whole(model, pattern, resolve_layers(model, config.keep_dense))
@@ -55,7 +56,9 @@ def _search(context: Context, name: str) -> Choice:
         found = run_search(name, job)
     mask = shuffled(found.mask, config.seed, pattern) if config.control == "shuffle" else found.mask
     told = {"start_epoch": found.start_epoch, **found.log}
-    return Choice(mask, found.plan, float(found.log["seconds"]), left, weights=found.weights, search=told)
+    # Of a search that was taken up again, the trainings before count too.
+    seconds = max(time.perf_counter() - start, float(found.log["seconds"]))
+    return Choice(mask, found.plan, seconds, left, weights=found.weights, search=told)
 
 
 _SETTINGS = (

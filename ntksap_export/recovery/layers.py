@@ -47,7 +47,10 @@ def deviation(matrices: torch.Tensor) -> float:
     return float((product - identity).norm() / identity.expand_as(product).norm())
 
 
-def empty_rows(kept: torch.Tensor) -> int:
-    """Rows (columns, where there are more rows) of bool matrices in which nothing is kept: no isometry has any."""
-    wide = kept if kept.shape[-2] <= kept.shape[-1] else kept.mT
-    return int((~wide.any(-1)).sum())
+def lost_values(kept: torch.Tensor) -> int:
+    """Singular values of bool matrices that are 0 whatever the kept entries are, since rows or columns keep none.
+
+    At least so many: those that keep some may still be too few for each other.
+    """
+    rows, columns = kept.any(-1).sum(-1), kept.any(-2).sum(-1)
+    return int((min(kept.shape[-2:]) - torch.minimum(rows, columns)).sum())

@@ -14,7 +14,7 @@ from ntksap_export.masks import Mask
 from ntksap_export.progress import Progress
 from ntksap_export.recovery.gains import layer_gains
 from ntksap_export.recovery.isometry import STEPS, approximate_isometry_
-from ntksap_export.recovery.layers import Layer, deviation, empty_rows, layers_of
+from ntksap_export.recovery.layers import Layer, deviation, layers_of, lost_values
 from ntksap_export.recovery.orthp import orthp_
 
 RECOVERIES = ("none", "orthp", "isometry")
@@ -29,8 +29,8 @@ class RecoveredLayer:
         gain: what its singular values should be.
         before: || W W^T / gain^2 - I ||_F / || I ||_F, as pruning left it: 0 for an isometry.
         after: the same, recovered.
-        rows: how many there are.
-        empty: rows that keep no weight; with them `after` cannot be 0.
+        rows: how many there are: of singular values too.
+        lost: singular values that are 0 because rows or columns keep no weight; with them `after` cannot be 0.
         steps: that were taken; 0 where none are needed.
     """
 
@@ -39,7 +39,7 @@ class RecoveredLayer:
     before: float
     after: float
     rows: int
-    empty: int
+    lost: int
     steps: int
 
 
@@ -53,8 +53,8 @@ class Recovered:
 
     @property
     def starved(self) -> tuple[RecoveredLayer, ...]:
-        """Layers with empty rows."""
-        return tuple(layer for layer in self.layers if layer.empty)
+        """Layers with rows or columns that keep no weight."""
+        return tuple(layer for layer in self.layers if layer.lost)
 
     def to_json(self) -> dict[str, Any]:
         """As stored in metrics.json."""
@@ -107,7 +107,7 @@ def recover_(
             before=before[layer.name],
             after=_off(layer, gains[layer.name]),
             rows=layer.groups * min(layer.matrices(layer.weight).shape[-2:]),
-            empty=empty_rows(layer.matrices(mask[layer.name])),
+            lost=lost_values(layer.matrices(mask[layer.name])),
             steps=taken.get(layer.name, 0),
         )
         for layer in layers

@@ -17,16 +17,23 @@ def said(parity: Json) -> list[str]:
         left, nodes = len(at(entry, "left", default=[])), int(at(entry, "nodes", default=0))
         found.append(
             f"The engine runs {count(nodes - left)} of {plural(nodes, 'node')} in {plural(int(regions), 'region')}, "
-            f"{percent(at(entry, 'macs_share'))} of the multiply-accumulates; onnxruntime runs the rest."
+            f"{percent(at(entry, 'macs_share'))} of the {_counted(entry)}; onnxruntime runs the rest."
         )
     return [*found, *_speed(at(entry, "speed", default={}))]
+
+
+def _counted(entry: Json) -> str:
+    uncounted = at(entry, "uncounted", default=[])
+    macs = "multiply-accumulates"
+    return f"counted {macs} ({', '.join(uncounted)}: not counted)" if uncounted else macs
 
 
 def _speed(speed: Json) -> list[str]:
     own, plain = at(speed, "p50_ms"), at(speed, "plain_p50_ms")
     if not own or not plain:
         return []
-    where = f"batch 1, {plural(int(at(speed, 'threads', default=1)), 'thread')}, a short comparison"
+    batch, threads = at(speed, "batch", default=1), plural(int(at(speed, "threads", default=1)), "thread")
+    where = f"batch {batch}, {threads}, a short comparison"
     numbers = f"{milliseconds(own)} against {milliseconds(plain)} of model.onnx ({where})"
     if own > plain:
         return [f"At the export it was slower, {numbers}: use model.onnx."]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ntksap_export.report.inputs import Json, at
-from ntksap_export.report.text import number, plural, seconds
+from ntksap_export.report.text import plural, seconds
 
 
 def said(metrics: Json) -> list[str]:
@@ -15,7 +15,7 @@ def said(metrics: Json) -> list[str]:
     found = [f"Before training, {plural(len(layers), 'layer')} went through --recover {at(told, 'how')}"]
     if layers:
         before, after = (sum(float(at(row, key, default=0)) for row in layers) / len(layers) for key in _ENDS)
-        found.append(f"their mean distance to an isometry went from {number(before)} to {number(after)}")
+        found.append(f"their mean distance to an isometry went from {before:.3g} to {after:.3g}")
     if at(told, "after", "mean") is not None:
         before, after = (float(at(told, key, "mean")) for key in _ENDS)
         found.append(f"the mean singular value of the network's Jacobian from {before:.4g} to {after:.4g}")

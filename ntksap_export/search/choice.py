@@ -13,6 +13,7 @@ from torch import nn
 from ntksap_export.errors import ConfigError
 from ntksap_export.masks import Mask, split_pattern
 from ntksap_export.pruning import ChannelPlan, Scorer, ScoringInputs, make_scorer, prune, prune_channels
+from ntksap_export.pruning.scorers import check_filters, judges_filters
 from ntksap_export.search.job import Found, SearchJob
 
 
@@ -58,12 +59,11 @@ class Judging:
     @property
     def side(self) -> str:
         """Whether whole filters are judged; see `Scorer`."""
-        return getattr(self.scorer, "side", "both")
+        return "out" if judges_filters(self.scorer) else "both"
 
     def check(self, model: nn.Module, shape: tuple[int, int, int], names: Iterable[str]) -> None:
         """Refuse layers whose filters the other one cannot judge; see `Scorer`."""
-        if (check := getattr(self.scorer, "check", None)) is not None:
-            check(model, shape, names)
+        check_filters(self.scorer, model, shape, names)
 
 
 def choose(

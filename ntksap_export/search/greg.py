@@ -3,9 +3,8 @@
     chosen once:   the smallest |w| (single weights), the filters of least L1 norm (`--pattern channel`)
     training:      grad(w) += reg(t) * w    on the chosen weights; on filters, on their weights alone
 
-Reads training images and labels. A tenth of the run's learning rate, constant, as the paper's 1e-3 before a fine-tuning
-at 1e-2. Differs from the reference code: the growth is scaled to the length of the search (see `growing`). What norms
-behind a filter do with it is left as it is; TPP pushes them out too.
+Reads training images and labels; rate and growth in `growing`. Differs from the reference code: the growth is scaled to
+the length of the search. What norms behind a filter do with it is left as it is; TPP pushes them out too.
 """
 
 from __future__ import annotations

@@ -6,8 +6,14 @@
 It is added to the gradient itself (under SGD an L2 term of loss reg / 2 * |w|^2; AdamW divides it by its second moment
 like the rest), besides the weight decay that all weights have. With `clip_norm` it is clipped with the rest.
 
-The papers grow by 1e-4 every 5 or 10 of some 100,000 steps and then stay at the limit. Here, unless `--reg-every` says
-otherwise, the growth takes half of the steps that there are; where these are fewer than the growths, each is larger.
+The learning rate is 1e-3, constant, as in the papers, whatever the training's is: a comparison of fine-tuning rates
+then compares nothing else. The papers grow by 1e-4 every 5 or 10 of some 100,000 steps and stay at the limit for 10,000
+to 50,000. Here, unless `--reg-every` says otherwise, the growth takes half of the steps that there are; where these are
+fewer than the growths, each is larger. Under SGD a weight on which no loss pulls shrinks to
+
+    exp(-rate / (1 - momentum) * sum of reg(t))             6e-4 of itself in 1,000 steps with the defaults
+
+of what it was: fewer steps need a higher `--reg-limit`, and are warned of.
 """
 
 from __future__ import annotations
@@ -15,7 +21,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, exp
 
 import torch
 from torch import nn
@@ -26,9 +32,10 @@ from ntksap_export.pruning import ChannelPlan
 from ntksap_export.search.choice import Choice, choose, criterion, device_of
 from ntksap_export.search.job import Found, SearchJob
 from ntksap_export.search.trainings import search_config, trainings
-from ntksap_export.training import evaluate, resolve_precision
+from ntksap_export.training import TrainConfig, evaluate, resolve_precision
 
-RATE = 0.1  # of the training's: the papers prune at 1e-3 and fine-tune at 1e-2
+RATE = 1e-3  # constant, as in the papers, whatever the fine-tuning's is
+_MUCH = 0.01  # left of a weight that is then cut off
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,11 @@ class Growth:
     def at(self, step: int) -> float:
         """The factor at `step`, from 0."""
         return min(self.limit, self.delta * (step // self.every))
+
+    def shrinks_to(self, config: TrainConfig) -> float:
+        """The share of itself that the penalty leaves of a weight under SGD; see above."""
+        total = sum(self.at(step) for step in range(self.steps))
+        return exp(-config.lr / (1 - config.momentum) * total)
 
     @property
     def reached(self) -> int:
@@ -134,11 +146,16 @@ def grow(job: SearchJob, method: str, hook_of: Callable[[nn.Module, Choice, Grow
         hook_of: the dense network in training, what was chosen and the growth -> what is done at each optimizer step.
     """
     config = search_config(job)
-    config = replace(config, lr=config.lr * RATE, schedule="constant", warmup_epochs=0.0)
+    config = replace(config, lr=RATE, schedule="constant", warmup_epochs=0.0)
     choice = choose(job, criterion(job))
     network = copy.deepcopy(job.model)
     with trainings(job) as work:
         growth = growth_of(job, config.epochs * len(work.loaders.train))
+        if config.optimizer == "sgd" and (left_over := growth.shrinks_to(config)) > _MUCH:
+            job.progress.say(
+                f"warning: in {growth.steps} steps the penalty leaves {left_over:.1%} of what is to go; "
+                "raise --search-epochs or --reg-limit"
+            )
         hook = hook_of(network, choice, growth)
         work.run("growing", network, Mask.dense(network), config, on_gradient=hook)
         left = choice.applied(network)

@@ -30,7 +30,7 @@ class SearchJob:
         model: dense, with the weights that the search starts from, on its device; left untouched.
         shape: (C, H, W) of its input.
         loaders: opens the data, of several processes this one's part; called once, and closed at the end.
-        train: how the run trains; a search changes what it must (epochs; greg and tpp: the rate).
+        train: how the run trains; a search changes what it must (epochs; greg and tpp: 1e-3 as a constant rate).
         states: a folder that is the search's own and outlives a kill; the caller deletes it once the result is stored.
         budget: what the mask must meet; None where the pattern's own is meant.
         pattern: as `--pattern` has it.

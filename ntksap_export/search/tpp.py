@@ -7,7 +7,7 @@ The filters of least L1 norm are chosen once. For each convolution or linear lay
 
 T leaves the products of kept filters alone: kept filters are only made orthogonal to those that go. reg(t) grows
 (`growing`); when it has reached its limit, layers are set to zero one after the other, 100 steps apart or as many as
-the search has left. Then the channels are removed. A tenth of the run's learning rate, constant, as the paper's 1e-3.
+the search has left. Then the channels are removed.
 
 Differs from the reference code: residual sums tie the filters of several layers together here, and all of them are
 penalized (the paper prunes the inner convolutions of each block only); the Gram term leaves out grouped convolutions,

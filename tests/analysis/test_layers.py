@@ -22,6 +22,8 @@ CONVOLUTIONS = {
     "grouped": nn.Conv2d(4, 6, 3, padding=1, groups=2),
     "depthwise": nn.Conv2d(4, 4, 3, padding=1, groups=4),
     "pointwise": nn.Conv2d(4, 3, 1),
+    "pointwise, strided": nn.Conv2d(3, 5, 1, stride=2),
+    "pointwise, strided, less out": nn.Conv2d(8, 2, 1, stride=2),
     "circular": nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular"),
 }
 

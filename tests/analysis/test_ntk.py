@@ -130,18 +130,20 @@ def test_biases_and_norms_count_where_asked(form: Form) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10 * float(expected.abs().max()))
 
 
-def least(model: nn.Module, images: torch.Tensor, form: Form, mask: Mask | None) -> Estimate:
-    """By halves: the way that takes the least memory."""
+def little(model: nn.Module, images: torch.Tensor, form: Form, mask: Mask | None) -> Estimate:
+    """A way in two to eight passes, found by halves."""
     low, high = 0, 1 << 30
     shape = tuple(images.shape[1:])
-    while high - low > 1000:
+    while True:
         middle = (low + high) // 2
         try:
-            ntk_memory(model, shape, len(images), form, mask=mask, memory_bytes=middle)
-            high = middle
+            found = ntk_memory(model, shape, len(images), form, mask=mask, memory_bytes=middle)
         except ConfigError:
             low = middle
-    return ntk_memory(model, shape, len(images), form, mask=mask, memory_bytes=high)
+            continue
+        if 1 < found.passes <= 8:
+            return found
+        low, high = (low, middle) if found.passes == 1 else (middle, high)
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -149,11 +151,10 @@ def least(model: nn.Module, images: torch.Tensor, form: Form, mask: Mask | None)
 def test_the_kernel_does_not_depend_on_the_memory(form: Form, masked: bool) -> None:
     model, images = built("grouped")
     mask = random_mask(model) if masked else None
-    small = least(model, images, form, mask)
+    small = little(model, images, form, mask)
 
     found = ntk(model, images, form=form, mask=mask, memory_bytes=small.bytes)
 
-    assert small.passes > 1
     assert small.images == 1
     torch.testing.assert_close(found, ntk(model, images, form=form, mask=mask), rtol=1e-11, atol=1e-11)
 
@@ -285,12 +286,12 @@ def test_the_trace_is_within_its_errors(masked: bool) -> None:
     model, images = built("residual")
     mask = random_mask(model) if masked else None
 
-    mean, error = hutchinson_trace(model, images, probes=200, seed=3, mask=mask)
+    mean, error = hutchinson_trace(model, images, probes=64, seed=3, mask=mask)
 
     kernel = brute_force(jacobian(model, images, mask, prunable_names(model)), "full")
     variance = 2 * float(kernel.square().sum() - kernel.diagonal().square().sum())
     assert abs(mean - float(kernel.trace())) < 3 * error
-    assert pytest.approx(math.sqrt(variance / 200), rel=0.25) == error
+    assert pytest.approx(math.sqrt(variance / 64), rel=0.35) == error
 
 
 def test_a_probe_is_the_squared_norm_of_the_pulled_signs() -> None:
@@ -310,11 +311,11 @@ def test_a_trace_of_few_images_at_a_time_is_within_its_errors_too() -> None:
     needed = 0
     while True:
         try:
-            found = hutchinson_trace(model, images, probes=100, seed=5, memory_bytes=needed)
+            found = hutchinson_trace(model, images, probes=30, seed=5, memory_bytes=needed)
             break
         except ConfigError as error:
             assert "--memory" in str(error)
-            needed += 1000
+            needed += 5000
 
     trace = float(ntk(model, images, form="full").trace())
     assert abs(found.mean - trace) < 3 * found.standard_error

@@ -208,7 +208,7 @@ def test_live_weights_and_paths_are_those_that_an_enumeration_finds(kind: str, d
 
 
 def reach(net: nn.Module, mask: Mask, places: list[Weight], shape: tuple[int, ...]) -> list[bool]:
-    """Whether the logits change with each weight; without biases and all else positive, so that no ReLU is off."""
+    """Whether the logits change with each weight, where biases are 0 and all else is positive: no ReLU is off."""
     generator = torch.Generator().manual_seed(0)
     for name, buffer in net.named_buffers():
         if name.endswith("running_mean"):

@@ -58,7 +58,7 @@ def refused(result: tuple[int, str, str], code: int, *said: str) -> None:
         (("--num-classes", "7"), 3, "10 classes"),
         (("--data", "no/such/folder"), 3, "does not exist"),
         (("--config", "no_such.toml"), 2, "no such file"),
-        (("--epochs", "0"), 2, "epochs"),
+        (("--epochs", "-1"), 2, "epochs"),
         (("--precision", "fp8"), 2, "precision"),
         (("--stem", "imagenet"), 2, "stem"),
         (("--engine", "--dynamic-size"), 2, "--engine plans for one size of images"),

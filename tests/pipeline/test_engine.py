@@ -47,7 +47,7 @@ def timeless(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
     """Nothing is timed: names of the two graphs and the threads of each comparison."""
     calls: list[tuple[str, str, int]] = []
 
-    def compare(plain: Path, target: Path, threads: int) -> dict[str, Any]:
+    def compare(plain: Path, target: Path, threads: int, fed: making.Fed) -> dict[str, Any]:
         calls.append((plain.name, target.name, threads))
         return FAST
 
@@ -173,6 +173,7 @@ def test_where_it_is_slower_the_log_says_which_graph_to_take(
     [
         (FAST, "2 ms against 5 ms of a.onnx (batch 1, 1 thread), 2.50 times as fast"),
         ({**FAST, "threads": 2}, "2 ms against 5 ms of a.onnx (batch 1, 2 threads), 2.50 times as fast"),
+        ({**FAST, "batch": 8}, "2 ms against 5 ms of a.onnx (batch 8, 1 thread), 2.50 times as fast"),
         ({"skipped": "no memory"}, "not compared with a.onnx in speed: no memory"),
     ],
 )
@@ -193,15 +194,16 @@ def test_speed_is_compared_in_turn_and_with_the_graph_without_the_engine(monkeyp
 
     monkeypatch.setattr(making, "profile", profile)
 
-    told = making.compare_speed(Path("model.onnx"), Path(NAME), 2)
+    told = making.compare_speed(Path("model.onnx"), Path(NAME), 2, making.Fed(4, (3, 8, 9)))
 
     ((variants, settings, baseline),) = asked
     assert [("plain", "model.onnx", False), ("engine", NAME, True)] == [
         (each.name, str(each.graph), each.engine) for each in variants
     ]
-    assert ("plain", (1,), (2,)) == (baseline, settings.batches, settings.threads)
+    assert ("plain", (4,), (2,)) == (baseline, settings.batches, settings.threads)
+    assert [(3, 8, 9)] * 2 == [each.shape for each in variants]
     assert {
-        "batch": 1, "threads": 2, "p50_ms": 1.0, "plain_p50_ms": 4.0, "ratio": {"value": 0.25, "low": 0.2, "high": 0.3},
+        "batch": 4, "threads": 2, "p50_ms": 1.0, "plain_p50_ms": 4.0, "ratio": {"value": 0.25, "low": 0.2, "high": 0.3},
     } == told  # fmt: skip
 
 
@@ -209,7 +211,35 @@ def test_a_graph_that_could_not_be_timed_is_no_error(monkeypatch: pytest.MonkeyP
     rows = [{"variant": "plain", "status": "measured"}, {"variant": "engine", "status": "skipped", "reason": "killed"}]
     monkeypatch.setattr(making, "profile", lambda *_, **__: rows)
 
-    assert {"batch": 1, "threads": 1, "skipped": "killed"} == making.compare_speed(Path("a"), Path("b"), 1)
+    told = making.compare_speed(Path("a"), Path("b"), 1, making.Fed(2, (3, 8, 8)))
+
+    assert {"batch": 2, "threads": 1, "skipped": "killed"} == told
+
+
+@pytest.mark.parametrize(
+    ("axes", "images", "expected"),
+    [
+        (["N", 3, 8, 9], (7, 3, 8, 9), making.Fed(1, (3, 8, 9))),
+        ([4, 3, 8, 9], (4, 3, 8, 9), making.Fed(4, (3, 8, 9))),
+        ([4, 8, 9, 3], (4, 8, 9, 3), making.Fed(4, (3, 8, 9))),
+    ],
+)
+def test_speed_is_compared_at_the_batch_and_the_size_that_the_graph_takes(
+    axes: list[int | str], images: tuple[int, ...], expected: making.Fed
+) -> None:
+    value = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, axes)
+    graph = Graph(onnx.helper.make_model(onnx.helper.make_graph([], "empty", [value], [])), {})
+
+    assert expected == making.Fed.of(graph, images)
+
+
+def test_what_is_not_counted_is_said() -> None:
+    entry = {"macs_share": 1.0, "uncounted": ["GRU", "LSTM"]}
+
+    assert "100.0% of the multiply-accumulates" == making.share_words({"macs_share": 1.0})
+    assert "100.0% of the counted multiply-accumulates; GRU, LSTM not counted, with onnxruntime" == making.share_words(
+        entry
+    )
 
 
 def wrong(graph: Graph) -> Converted:

@@ -96,8 +96,8 @@ def test_a_starved_layer_is_named() -> None:
     recovering.recover_start_(model, Mask(mask), config, SHAPE, torch.device("cpu"), progress)
 
     assert (
-        "recover isometry: 1 of 5 layers have outputs or inputs without any weight, 'conv1.weight' 1 of 6: "
-        "no isometry; --min-layer-density leaves some"
+        "recover isometry: 1 of 5 layers have outputs or inputs without any weight and stay no isometries: "
+        "'conv1.weight' has lost 1 of 6 singular values; a larger --min-layer-density leaves more"
     ) == progress.lines[-1]
 
 

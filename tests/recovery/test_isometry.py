@@ -68,15 +68,19 @@ def test_what_cannot_be_an_isometry_comes_as_near_as_it_can() -> None:
     assert taken["weight"] < 10_000
 
 
-def test_rows_without_weights_are_flagged() -> None:
+def test_rows_and_columns_without_weights_are_flagged() -> None:
     net = tiny_net()
     mask = dict(random_mask(net, 0.9))
     mask["conv2.weight"] = mask["conv2.weight"].index_fill(0, torch.tensor([1, 5]), False)
 
+    mask["fc.weight"] = mask["fc.weight"].index_fill(1, torch.tensor([0, 2, 3, 4, 5, 6]), False)  # 2 of 3 are left
+
     done = recover_(net, Mask(mask), "isometry", SHAPE, steps=100)
 
-    assert [("conv2.weight", 2)] == [(layer.name, layer.empty) for layer in done.starved]
+    assert [("conv2.weight", 2), ("fc.weight", 1)] == [(layer.name, layer.lost) for layer in done.starved]
     assert not net.conv2.weight[[1, 5]].any()
+    for layer in done.layers:
+        assert layer.lost == sum(torch.linalg.svdvals(net.get_parameter(layer.name).detach().flatten(1)) < 1e-6)
 
 
 def test_kept_weights_that_are_all_zero_are_drawn_from_the_seed() -> None:

@@ -53,7 +53,7 @@ def test_every_layer_becomes_the_orthogonal_factor_of_what_it_was_times_its_gain
         assert layer.before == pytest.approx(float(off))
         assert layer.before > 0.1
         assert layer.after < 1e-6
-        assert (len(product), 0, 0) == (layer.rows, layer.empty, layer.steps)
+        assert (len(product), 0, 0) == (layer.rows, layer.lost, layer.steps)
 
 
 def test_the_groups_of_a_convolution_are_matrices_of_their_own() -> None:

@@ -75,6 +75,14 @@ def test_theory_is_held_against_the_engine_too() -> None:
     assert f"the best pair measured here reaches it ({1 / fast:.2f}x)" in theory_words(data((fast, fast, fast)))
 
 
+def test_it_claims_no_work_that_is_not_counted_and_says_the_batch() -> None:
+    speed = {**ENTRY["speed"], "batch": 4}
+    words = " ".join(said({"engine": {**ENTRY, "uncounted": ["LSTM"], "speed": speed}}))
+
+    assert "98.1 % of the counted multiply-accumulates (LSTM: not counted); onnxruntime runs the rest." in words
+    assert "(batch 4, 2 threads, a short comparison)" in words
+
+
 def test_the_section_says_what_the_engine_runs_and_names_what_it_does_not() -> None:
     page = Page(html_of(data()))
 

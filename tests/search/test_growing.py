@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -11,11 +12,12 @@ from torch import nn
 
 from ntksap_export.errors import Preempted
 from ntksap_export.masks import Mask, split_pattern
+from ntksap_export.progress import Silent
 from ntksap_export.pruning import make_scorer, prune, prune_channels
 from ntksap_export.pruning.inputs import ScoringInputs
 from ntksap_export.search import run_search
 from ntksap_export.search.growing import Growth, growth_of, l2_of, pruned_weights, removed_rows
-from ntksap_export.training import evaluate
+from ntksap_export.training import TrainConfig, evaluate
 
 from ..pruning.channel_nets import Residual
 from ..support.nets import random_mask, tiny_net
@@ -98,8 +100,7 @@ def test_what_no_loss_depends_on_is_left_alone() -> None:
 @pytest.mark.parametrize("pattern", ["unstructured", "2:4"])
 def test_greg_removes_what_was_smallest_before_and_pushes_it_to_zero(tmp_path: Path, pattern: str) -> None:
     budget = None if pattern == "2:4" else SIXTY
-    asked = job(tmp_path, budget=budget, pattern=pattern, search_epochs=6)
-    asked = replace(asked, train=replace(asked.train, lr=1.0))
+    asked = job(tmp_path, budget=budget, pattern=pattern, search_epochs=6, reg_limit=50.0)
 
     found = run_search("greg", asked)
 
@@ -111,11 +112,34 @@ def test_greg_removes_what_was_smallest_before_and_pushes_it_to_zero(tmp_path: P
             gone, before = found.weights[name][~kept], asked.model.get_parameter(name).detach()[~kept]
             assert float(gone.norm()) < 0.6 * float(before.norm())
     row = found.log["rounds"][0]
-    assert (6, 1.0, pytest.approx(1.0)) == (row["epochs"], row["density"], found.log["reg_end"])
+    assert (6, 1.0, pytest.approx(50.0)) == (row["epochs"], row["density"], found.log["reg_end"])
     network = tiny_net(seed=1, classes=10)
     network.load_state_dict(found.weights)
     found.mask.apply_(network)
     assert evaluate(network, images().val)[1] == found.log["removed_accuracy"]
+
+
+def test_a_search_too_short_to_push_anything_out_is_warned_of(tmp_path: Path) -> None:
+    class Heard(Silent):
+        lines: ClassVar[list[str]] = []
+
+        def say(self, message: str) -> None:
+            self.lines.append(message)
+
+    growth, weight = Growth(0.01, 2, 1.0, 300), 1.0
+    speed = 0.0
+    for step in range(300):  # heavy-ball SGD on reg / 2 * w^2
+        speed = 0.9 * speed + growth.at(step) * weight
+        weight -= 0.001 * speed
+
+    run_search("greg", job(tmp_path, progress=Heard()))
+
+    config = TrainConfig(1, lr=0.001, momentum=0.9)
+    assert weight == pytest.approx(growth.shrinks_to(config), rel=0.1)
+    warnings = [line for line in Heard.lines if line.startswith("warning")]
+    assert ["in 6 steps the penalty leaves 96.1% of what is to go; raise --search-epochs or --reg-limit"] == [
+        line.removeprefix("warning: ") for line in warnings
+    ]
 
 
 @pytest.mark.parametrize("method", ["greg", "tpp"])

@@ -116,6 +116,21 @@ def test_patterns_and_scope_hold(tmp_path: Path) -> None:
     assert 1.0 == shares[2]
 
 
+def test_filters_go_by_their_norm_after_training_the_same_share_of_each_group(tmp_path: Path) -> None:
+    asked = job(tmp_path, budget=Budget(channels=0.5), pattern="channel", scope="layer", round_share=0.9)
+
+    found = run_search("lottery", asked)
+
+    trained = tiny_net(seed=1, classes=10)
+    train(trained, Mask.dense(trained), images(), asked.train)
+    assert found.plan is not None
+    for layer, stay in (("conv1", 3), ("conv2", 4)):
+        kept = found.plan.layers[layer].out
+        assert kept is not None
+        norms = trained.get_parameter(f"{layer}.weight").detach().abs().flatten(1).sum(1)
+        assert sorted(norms.topk(stay).indices.tolist()) == list(kept.channels)
+
+
 def test_a_ticket_of_channels_is_slim(tmp_path: Path) -> None:
     asked = job(tmp_path, pattern="channel", rewind_epoch=1)
 
