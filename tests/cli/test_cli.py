@@ -452,6 +452,7 @@ def test_defaults_in_the_help_are_those_of_the_configuration() -> None:
         ["inspect", "--help"],
         ["convert", "--help"],
         ["optimize", "--help"],
+        ["analyze", "--help"],
         ["sweep", "--help"],
         ["--version"],
         ["list", "models"],
