@@ -9,13 +9,12 @@ Free of torch: a test holds the docs to them.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
+import marked
 from engine_text import (
     Row,
-    aligned,
     cases,
     cell_of,
     label,
@@ -32,10 +31,10 @@ from engine_text import (
     speed_up,
     verdict,
 )
+from marked import aligned
 
 OTHERS = ("openvino f32", "openvino bf16")
 RUNTIMES = ("onnxruntime", "engine", *OTHERS)
-MARKED = re.compile(r"(<!-- engine:(\w+) -->\n).*?(<!-- /engine -->)", re.DOTALL)
 
 
 def text(rows: Sequence[Row]) -> str:
@@ -61,7 +60,7 @@ def fill(document: str, rows: Sequence[Row]) -> str:
     Raises:
         KeyError: a mark names no table.
     """
-    return MARKED.sub(lambda found: f"{found[1]}{TABLES[found[2]](rows)}\n{found[3]}", document)
+    return marked.fill(document, "engine", TABLES, rows)
 
 
 def head(rows: Sequence[Row]) -> str:

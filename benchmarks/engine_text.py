@@ -79,19 +79,3 @@ def megabytes(size: int | None) -> str:
 
 def share(value: float) -> str:
     return f"{100 * value:.0f} %"
-
-
-def aligned(heads: Sequence[str], lines: Sequence[Sequence[str]], words: int) -> str:
-    """A table in Markdown whose columns line up, the first `words` of them to the left; nothing without lines."""
-    if not lines:
-        return ""
-    widths = [max(4, *map(len, column)) for column in zip(heads, *lines, strict=True)]
-    rule = ["-" * width if at < words else f"{'-' * (width - 1)}:" for at, width in enumerate(widths)]
-    padded = [
-        [
-            field.ljust(width) if at < words else field.rjust(width)
-            for at, (field, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        for line in (heads, *lines)
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (padded[0], rule, *padded[1:]))

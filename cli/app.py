@@ -14,9 +14,11 @@ import typer
 
 from ntksap_export.cli import options
 from ntksap_export.cli.commands import (
+    analyze,
     chain,
     convert,
     export,
+    finetune,
     inspect,
     listing,
     optimize,
@@ -37,7 +39,12 @@ from ntksap_export.errors import (
 from ntksap_export.launch import launch
 
 _PATIENCE_S = 5.0
-_TOGETHER = ("prune", "train", "prune-train-export")  # verbs that several processes of torchrun walk together
+_TOGETHER = (
+    "prune",
+    "train",
+    "prune-train-export",
+    "prune-finetune-export",
+)  # verbs that several processes of torchrun walk together
 
 app = typer.Typer(
     name="ntksap",
@@ -47,12 +54,14 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("prune-train-export")(chain.prune_train_export)
+app.command("prune-finetune-export")(finetune.prune_finetune_export)
 app.command("prune")(prune.prune)
 app.command("train")(train.train)
 app.command("export")(export.export)
 app.command("optimize")(optimize.optimize)
 app.command("profile")(profile.profile)
 app.command("report")(report.report)
+app.command("analyze")(analyze.analyze)
 app.command("sweep")(sweep.sweep)
 app.command("convert")(convert.convert)
 app.command("inspect")(inspect.inspect)

@@ -52,7 +52,10 @@ FLAGS: dict[str, Flag] = {
     "min_layer_density": Flag(float, "Share of weights or channels that each layer keeps. Default: 0", panel="Prune"),
     "round_to": Flag(int, "channel: kept channels are a multiple of it. Default: 8", panel="Prune"),
     "channel_sparsity": Flag(
-        float, "channel+...: share of weights that go with channels. Default: from the budget", panel="Prune"
+        float,
+        "channel+...: share of weights that go with channels; channel with --scope layer: share of each group's "
+        "channels that goes. Default: from the budget",
+        panel="Prune",
     ),
     "rounds": Flag(int, "Score-and-mask rounds. Default: the method's (ntksap: 20)", panel="Prune"),
     "epsilon": Flag(float, "ntksap: standard deviation of the perturbation. Default: 0.01", panel="Prune"),

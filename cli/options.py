@@ -46,13 +46,14 @@ PROFILE = (
     "profile_percentiles", "profile_min_time", "profile_max_time", "profile_target_ci",
     "profile_mode", "profile_rate", "profile_limit", "profile_per_layer", "profile_cuda_graph",
 )  # fmt: skip
+WHOLE_ROAD = (*DATA, *PRUNE, *SEARCH, *TRAIN, *EXPORT, *PROFILE)
 # A sweep compares latencies; how a server is loaded is for `ntksap profile` of the network that is chosen.
 SWEPT = ("method", "sparsity", "pattern")
 _NOT_SWEEP = (
     "density", "fp16", "int8", "profile_streams", "profile_precision", "profile_mode", "profile_rate", "profile_limit",
     "profile_per_layer",
 )  # fmt: skip
-SWEEP = tuple(name for name in (*DATA, *PRUNE, *TRAIN, *EXPORT, *PROFILE) if name not in _NOT_SWEEP)
+SWEEP = tuple(name for name in WHOLE_ROAD if name not in _NOT_SWEEP)
 
 Model = Annotated[
     str | None,
@@ -76,6 +77,7 @@ Resume = Annotated[
     bool,
     typer.Option("--resume", help="Only go on with a run that was begun; without it, one is begun where there is none"),
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan and write nothing")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors")]
 

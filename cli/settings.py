@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,24 @@ from ntksap_export.pipeline import RunDir, process_group, run_stage, summary
 from ntksap_export.progress import Progress
 
 
-def load_config(model: str | None, file: Path | None, settings: Mapping[str, Any]) -> RunConfig:
+def load_config(
+    model: str | None,
+    file: Path | None,
+    settings: Mapping[str, Any],
+    usual: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+) -> RunConfig:
     """Lay the flags over the file over the recipe over the defaults.
+
+    Args:
+        model: where it is named.
+        file: of `--config`.
+        settings: of the flags.
+        usual: fills what all of them leave open, where a verb has defaults of its own.
 
     Raises:
         ConfigError: no model, no such recipe, an unknown key, or a value out of range.
     """
-    return make_config(_with_model(recipes.lay_under(_merged(file, given(settings)), model)))
+    return make_config(usual(_with_model(recipes.lay_under(_merged(file, given(settings)), model))))
 
 
 def load_settings(model: str | None, file: Path | None, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,6 +65,8 @@ def default_out(config: RunConfig) -> Path:
         parts.append(config.pattern.replace(":", "of"))
     if config.params is not None:
         parts.append(f"{config.params}")
+    elif config.channel_share is not None:
+        parts.append(f"channels{100 * config.channel_share:g}")
     elif (config.flops is None and config.budget is None and not config.own_budget) or config.sparsity is not None:
         parts.append(f"{100 * (DEFAULT_SPARSITY if config.sparsity is None else config.sparsity):g}")
     if config.flops is not None:

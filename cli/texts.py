@@ -17,7 +17,8 @@ _LONGEST_NAME: Final = 120  # characters; --json has all of them
 
 def greeting(config: RunConfig, out: Path) -> str:
     """The first lines of a run: what, where, and on which data."""
-    lines = [f"prune {config.model} to {config.budget_text()} with {config.method}, train, export, measure -> {out}"]
+    then = "train" if config.weights is None else "fine-tune"
+    lines = [f"prune {config.model} to {config.budget_text()} with {config.method}, {then}, export, measure -> {out}"]
     if config.data == "digits":
         lines.append(
             "data: the embedded sample `digits` (1,797 real handwritten digits, enlarged). Others by name or "
@@ -74,7 +75,16 @@ def summary_text(result: dict[str, Any]) -> str:
             lines.append(f"  channels  kept {channels['kept']:,} of {channels['channels']:,}; see channels.json")
         if told := result.get("latency_budget"):
             lines.append(f"  latency   {reached_text(told)}")
+        if told := result.get("search"):
+            trainings = f"{told['trainings']} training{'s' * (told['trainings'] != 1)}"
+            lines.append(
+                f"  search    {told['method']}: {trainings}, {_epochs(told['epochs'])} in all, {told['seconds']:.0f} s"
+            )
         lines += [f"  health    {sentence}" for sentence in result["advice"]]
+    if told := result.get("recovery"):
+        ends = [told[f"mean_jsv_{end}"] for end in ("before", "after")]
+        jsv = "" if None in ends else f", mean JSV {ends[0]:.4g} before, {ends[1]:.4g} after"
+        lines.append(f"  recovery  {told['how']}{jsv}")
     if "val_accuracy" in result:
         lines.append(
             f"  accuracy  {result['val_accuracy']:.2%} on the validation images after {_epochs(result['epochs'])} "

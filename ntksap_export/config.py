@@ -60,10 +60,7 @@ _NUMBER_OF_WEIGHTS = ("sparsity", "density", "params")
 
 
 class RunConfig(BaseModel):
-    """All settings of one run. `None` means: found from the data or the model.
-
-    Units and ranges stand beside each field; the command line shows the same texts as `--help`.
-    """
+    """All settings of one run, in the units of their `--help`; `None` means: found from the data or the model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -114,7 +111,7 @@ class RunConfig(BaseModel):
     reg_limit: float = Field(1.0, gt=0)
     decorrelation: float = Field(1000.0, ge=0)
 
-    epochs: int | None = Field(None, ge=1)
+    epochs: int | None = Field(None, ge=0)
     batch_size: int | None = Field(None, ge=2)
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float | None = Field(None, gt=0)
@@ -200,13 +197,17 @@ class RunConfig(BaseModel):
     @property
     def own_budget(self) -> bool:
         """Whether nothing but the pattern says how much stays: n:m without a budget."""
-        asked = (self.sparsity, self.flops, self.params)
-        return ":" in self.pattern and "+" not in self.pattern and asked == (None, None, None)
+        return ":" in self.pattern and "+" not in self.pattern and not {self.sparsity, self.flops, self.params} - {None}
 
     @property
     def latency(self) -> LatencyBudget | None:
         """The latency that `budget` asks for."""
         return None if self.budget is None else LatencyBudget.parse(self.budget)
+
+    @property
+    def channel_share(self) -> float | None:
+        """The share of the channels of each group that goes, where that is the budget."""
+        return self.channel_sparsity if self.pattern == "channel" and self.scope == "layer" else None
 
     def budget_text(self) -> str:
         """The budget in words."""
@@ -215,8 +216,8 @@ class RunConfig(BaseModel):
         words = [f"{self.sparsity:.4g} sparsity"] if self.sparsity is not None else []
         words += [f"{self.params:,} weights"] if self.params is not None else []
         words += [f"{self.flops:.4g} of the FLOPs"] if self.flops is not None else []
-        latency = self.latency
-        words += [f"{latency.ms:g} ms on {latency.where()}"] if latency is not None else []
+        words += [] if self.channel_share is None else [f"{self.channel_share:.4g} of each group's channels removed"]
+        words += [] if self.latency is None else [f"{self.latency.ms:g} ms on {self.latency.where()}"]
         return " and ".join(words) or f"{DEFAULT_SPARSITY:.4g} sparsity"
 
     def with_values(self, **values: Any) -> RunConfig:

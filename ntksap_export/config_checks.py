@@ -39,13 +39,36 @@ def check_together(config: RunConfig) -> None:
         raise ConfigError(f"mean is on the scale where white is 1; got {config.mean}. Divide it and --std by 255")
     if any(not 0 < at < 1 for at in config.milestones):
         raise ConfigError(f"milestones are shares of the epochs, in (0, 1); got {config.milestones}")
+    last = config.epochs
+    if any(epoch < 0 or (last is not None and epoch > last) for epoch in config.snapshot_epochs):
+        shown = ",".join(map(str, config.snapshot_epochs))
+        until = "" if last is None else f" to {last}"
+        raise ConfigError(f"snapshot-epochs are epochs of the training, 0 (its start){until}; got {shown}")
     if config.rescale_init and config.weights is not None:
         raise ConfigError("--rescale-init rescales drawn weights, and --weights are not drawn; leave one of them away")
+    _check_isometry(config)
     if config.sparse_initializers and config.external_data == "always":
         raise ConfigError("--sparse-initializers writes one file; leave --external-data always away")
     if config.engine and config.dynamic_size:
         raise ConfigError("--engine plans for one size of images; leave --dynamic-size away")
     _check_profile(config)
+
+
+def _check_isometry(config: RunConfig) -> None:
+    """What cannot be made orthogonal, or would be overwritten."""
+    if config.init != "default" and config.weights is not None:
+        raise ConfigError(f"--init {config.init} draws weights, and --weights are not drawn; leave one of them away")
+    if config.recover == "none":
+        return
+    if config.rescale_init:
+        raise ConfigError(
+            f"--rescale-init and --recover {config.recover} both set the scale of what is kept; leave one of them away"
+        )
+    if config.recover == "orthp" and config.pattern != "channel":
+        raise ConfigError(
+            f"--recover orthp fills every weight of a layer; got --pattern {config.pattern}, which prunes single ones. "
+            "Use --recover isometry, or --pattern channel"
+        )
 
 
 def _check_profile(config: RunConfig) -> None:
@@ -99,10 +122,23 @@ def _check_pattern(config: RunConfig) -> None:
         raise ConfigError(
             "--control shuffle has nothing to shuffle in --pattern channel; use channel+... or --control reinit"
         )
-    if not second and config.scope != "global":
-        raise ConfigError("--scope layer does not apply to channels; they are compared over all groups")
     if not second and config.channel_sparsity is not None:
-        raise ConfigError("--channel-sparsity belongs to channel+...; for --pattern channel give --sparsity")
+        _check_channel_share(config)
+
+
+def _check_channel_share(config: RunConfig) -> None:
+    """A share of the channels of each group is a budget of its own."""
+    if config.channel_share is None:
+        raise ConfigError(
+            "--channel-sparsity belongs to channel+...; for --pattern channel give --sparsity, or --scope layer beside "
+            "it to remove that share of the channels of each group"
+        )
+    for key in ("sparsity", "params", "flops", "budget"):
+        if getattr(config, key) is not None:
+            raise ConfigError(
+                f"give --channel-sparsity or --{key}, not both: with --pattern channel --scope layer the first is the "
+                "share of the channels of each group that goes"
+            )
 
 
 def _check_latency(config: RunConfig, channels: bool, second: str) -> None:

@@ -22,7 +22,9 @@ _HOME = files("ntksap_export") / "training" / "recipes"
 # What is said with a value that is then overruled goes with it: another model may not know the stem.
 _GOES_WITH = {
     "model": ("stem", "keep_dense"),
-    "pattern": ("keep_dense", "min_layer_density", "round_to"),
+    "pattern": ("keep_dense", "min_layer_density", "round_to", "channel_sparsity"),
+    "scope": ("channel_sparsity",),
+    **dict.fromkeys(("sparsity", "params", "flops", "budget"), ("channel_sparsity",)),
     "augment": ("crop_scale", "crop_ratio"),
 }
 

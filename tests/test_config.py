@@ -75,7 +75,7 @@ def test_density_and_sparsity_together_are_refused() -> None:
         ({"lr": float("nan")}, "lr: input should be a finite number; got nan"),
         ({"sparsity": float("nan")}, "sparsity: input should be a finite number; got nan"),
         ({"lr": "fast"}, "lr: input should be a valid number, unable to parse string as a number; got 'fast'"),
-        ({"epochs": 0}, "epochs: input should be greater than or equal to 1; got 0"),
+        ({"epochs": -1}, "epochs: input should be greater than or equal to 0; got -1"),
         ({"epochs": 1.5}, "epochs: input should be a valid integer, got a number with a fractional part; got 1.5"),
         ({"batch_size": 1}, "batch-size: input should be greater than or equal to 2; got 1"),
         ({"score_batch_size": 1}, "score-batch-size: input should be greater than or equal to 2; got 1"),
@@ -109,6 +109,22 @@ def test_density_and_sparsity_together_are_refused() -> None:
         (
             {"rescale_init": True, "weights": "w.pt"},
             "--rescale-init rescales drawn weights, and --weights are not drawn; leave one of them away",
+        ),
+        (
+            {"init": "orthogonal", "weights": "w.pt"},
+            "--init orthogonal draws weights, and --weights are not drawn; leave one of them away",
+        ),
+        (
+            {"rescale_init": True, "recover": "isometry"},
+            "--rescale-init and --recover isometry both set the scale of what is kept; leave one of them away",
+        ),
+        *(
+            (
+                {"pattern": pattern, "recover": "orthp"},
+                f"--recover orthp fills every weight of a layer; got --pattern {pattern}, which prunes single ones. "
+                "Use --recover isometry, or --pattern channel",
+            )
+            for pattern in ("unstructured", "2:4", "channel+unstructured", "4x4")
         ),
         ({"ema": 1.0}, "ema: input should be less than 1; got 1.0"),
         ({"clip_norm": 0}, "clip-norm: input should be greater than 0; got 0"),

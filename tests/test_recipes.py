@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,22 @@ HOME = Path(recipes.__file__).parent / "training" / "recipes"
 ASKED_FOR = {
     "ntksap-cifar10", "ntksap-cifar100", "ntksap-tiny-imagenet", "ntksap-imagenet-resnet18", "ntksap-imagenet-resnet50",
     "isometry-mlp7", "isometry-lenet5", "isometry-resnet56", "isometry-resnet56-lr1e-3", "isometry-imagenet",
-    "imagenet-modern", "cifar-fast",
+    "imagenet-modern", "cifar-fast", "finetune", "finetune-lr1e-3",
 }  # fmt: skip
+
+
+ANY = {"finetune", "finetune-lr1e-3"}  # of any network and data
+PLACED = tuple(name for name in recipes.names() if name not in ANY)
+
+
+def whole(name: str) -> dict[str, Any]:
+    """A recipe's settings, with a network where it leaves that open."""
+    return {"model": "resnet20", **recipes.read(name)}
 
 
 def on_digits(name: str, **changes: Any) -> Context:
     """The run of a recipe, on the embedded data, as far as it goes without writing."""
-    config, look = resolve(make_config({**recipes.read(name), "data": "digits", **changes}))
+    config, look = resolve(make_config({**whole(name), "data": "digits", **changes}))
     return Context(config, RunDir(Path("no such run")), Silent(), look.name)
 
 
@@ -41,7 +52,7 @@ def test_every_file_is_a_recipe_and_all_that_were_asked_for_are_there() -> None:
 
 @pytest.mark.parametrize("name", recipes.names())
 def test_each_is_a_configuration_that_resolves(name: str) -> None:
-    config, _ = resolve(make_config({**recipes.read(name), "data": "digits"}))
+    config, _ = resolve(make_config({**whole(name), "data": "digits"}))
 
     settings = train_config(config)
     assert name == config.recipe
@@ -53,12 +64,13 @@ def test_each_is_a_configuration_that_resolves(name: str) -> None:
 def test_each_says_what_training_needs_and_leaves_the_rest_alone(name: str) -> None:
     values = recipes.read(name)
 
-    assert {"model", "data", "epochs", "batch_size", "lr", "augment", "weight_decay", "nesterov"} <= set(values)
+    assert {"epochs", "batch_size", "lr", "augment", "weight_decay", "nesterov"} <= set(values)
+    assert ({"model", "data"} <= set(values)) == (name not in ANY)
     assert not (set(values) - {"recipe", "density"}) - {*PRUNE_KEYS, *TRAIN_KEYS}
     assert not set(values) & {"seed", "weights", "mean", "std", "num_classes", *FREE_KEYS} - {"recipe"}
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", PLACED)
 def test_each_has_data_that_we_know_and_a_network_for_their_images(name: str) -> None:
     values = recipes.read(name)
     data = DATA_SETS[values["data"]]
@@ -78,7 +90,7 @@ def test_each_file_tells_its_source_and_its_lines_are_short(name: str) -> None:
 
 
 def is_key(line: str) -> bool:
-    return line.startswith("model = ")
+    return line.startswith(("model = ", "augment = "))
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -124,8 +136,8 @@ def test_the_papers_vgg_has_biases_and_their_tiny_imagenet_network_the_large_ste
 
 
 @pytest.mark.parametrize("name", ["isometry-mlp7", "isometry-lenet5", "isometry-resnet56"])
-def test_the_isometry_recipes_leave_the_same_share_of_each_layer_and_no_more(name: str) -> None:
-    """Their budget allows what the floor asks for, and not one channel on top."""
+def test_the_isometry_recipes_remove_the_papers_share_of_each_layer(name: str) -> None:
+    """Its number of filters is rounded up: ceil(share * n) of n go; one stays where none would."""
     from ntksap_export.pipeline.choose import choose_mask
 
     context = on_digits(name)
@@ -133,10 +145,10 @@ def test_the_isometry_recipes_leave_the_same_share_of_each_layer_and_no_more(nam
 
     plan = choose_mask(context).plan
     assert plan is not None
-    floor = recipes.read(name)["min_layer_density"]
+    share = Fraction(str(recipes.read(name)["channel_sparsity"]))
     for row in plan.summary()["groups"]:
-        wanted = row["channels"] if row["reason"] else -(-row["channels"] * floor // 1)
-        assert wanted == row["kept"], row
+        left = max(1, row["channels"] - math.ceil(share * row["channels"]))
+        assert (row["channels"] if row["reason"] else left) == row["kept"], row
 
 
 def test_an_unknown_name_suggests_near_ones() -> None:
@@ -178,7 +190,7 @@ def test_another_model_of_a_file_does_not_get_the_layers() -> None:
     ("name", "given", "gone"),
     [
         ("ntksap-tiny-imagenet", {"augment": "none"}, {"crop_scale", "crop_ratio"}),
-        ("isometry-resnet56", {"pattern": "unstructured"}, {"round_to", "min_layer_density", "keep_dense"}),
+        ("isometry-resnet56", {"pattern": "unstructured"}, {"round_to", "channel_sparsity", "keep_dense"}),
         ("isometry-resnet56", {"pattern": "channel"}, set()),
     ],
 )

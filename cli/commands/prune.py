@@ -19,7 +19,7 @@ Compare = Annotated[
 ]
 
 
-@options.takes("recipe", *options.DATA, *options.PRUNE)
+@options.takes("recipe", *options.DATA, *options.PRUNE, *options.SEARCH, *options.TRAIN)
 def prune(
     model: Model = None,
     out: Out = None,
@@ -30,7 +30,10 @@ def prune(
     quiet: Quiet = False,
     **settings: Any,
 ) -> None:
-    """Choose which weights live, before training; writes config.json, mask.safetensors and mask.json."""
+    """Choose which weights live, before training; writes config.json, mask.safetensors and mask.json.
+
+    The settings of training are kept for `ntksap train`; methods that train to find their mask use them here.
+    """
     from ntksap_export.cli import console, texts
     from ntksap_export.cli.settings import default_out, load_config
     from ntksap_export.pipeline import RunDir, compare_methods, process_group, run_road, summary, write_comparison

@@ -6,7 +6,7 @@ from ntksap_export.checkpoint.reader import CheckpointReader, open_checkpoint
 from ntksap_export.checkpoint.size_report import SizeReport, SizeRow
 from ntksap_export.checkpoint.source import Source
 from ntksap_export.checkpoint.sparse_checkpoint import SparseCheckpoint, describe
-from ntksap_export.checkpoint.weights import load_weights_, read_weights, weights_digest
+from ntksap_export.checkpoint.weights import load_weights_, read_weights, save_weights, weights_digest
 from ntksap_export.checkpoint.write import write_checkpoint
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "open_checkpoint",
     "read_weights",
     "save_mask",
+    "save_weights",
     "weights_digest",
     "write_checkpoint",
 ]

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors.torch import save
 from torch import nn
 
+from ntksap_export.atomic import write_bytes
 from ntksap_export.checkpoint import formats
 from ntksap_export.checkpoint.digest import digest
 from ntksap_export.checkpoint.fit import check_memory, misfits
@@ -75,6 +77,20 @@ def load_weights_(model: nn.Module, tensors: Mapping[str, torch.Tensor], source:
     with torch.no_grad():
         for name, value in expected.items():
             value.copy_(tensors[name])
+
+
+def save_weights(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write a state dict as plain safetensors, without metadata, whole or not at all; `read_weights` gives it back.
+
+    Args:
+        path: its directory is made where missing.
+        tensors: name -> value, on any device; two names for the same memory are written twice.
+
+    Raises:
+        OSError: the disk is full or the directory cannot be written.
+    """
+    own = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+    write_bytes(path, save(own))
 
 
 def _check_file(path: Path) -> None:

@@ -15,13 +15,15 @@ from ntksap_export.config import RunConfig
 from ntksap_export.data import scoring_set
 from ntksap_export.errors import ConfigError
 from ntksap_export.masks import LayerCost, Mask, Pattern, layer_costs, split_pattern
+from ntksap_export.pipeline.choice import Choice
 from ntksap_export.pipeline.context import Context
 from ntksap_export.pipeline.latency import check_latency, latency_goal
+from ntksap_export.pipeline.methods import schedule_of
 from ntksap_export.pruning import (
     SCORERS,
     Budget,
-    ChannelPlan,
     Limits,
+    Scorer,
     ScoringInputs,
     check_channels,
     find_limits,
@@ -32,30 +34,7 @@ from ntksap_export.pruning import (
     resolve_layers,
     shuffled,
 )
-from ntksap_export.pruning.latency_goal import Reached
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What was chosen.
-
-    Attributes:
-        mask: of the network that is trained, on the CPU, the control applied.
-        plan: the channels that were removed first, or None; `mask` is of the network that it leaves.
-        seconds: that choosing took.
-        left: layer -> why the pattern leaves it whole.
-        latency: how a latency was met, or None.
-    """
-
-    mask: Mask
-    plan: ChannelPlan | None
-    seconds: float
-    left: dict[str, str]
-    latency: Reached | None = None
-
-    def on_dense(self, model: nn.Module) -> Mask:
-        """The mask in the coordinates of the dense `model`: removed channels are pruned weights there."""
-        return self.mask if self.plan is None else lift(self.mask, self.plan.mask(model))
+from ntksap_export.recovery import sampler
 
 
 def choose_mask(context: Context, latency_table: Path | None = None) -> Choice:
@@ -71,8 +50,8 @@ def choose_mask(context: Context, latency_table: Path | None = None) -> Choice:
     """
     config = context.config
     channels, pattern = split_pattern(config.pattern)
-    inputs = _inputs(context)
-    scorer = make_scorer(config.method, epsilon=config.epsilon, draws=config.draws)
+    inputs = scoring_inputs(context)
+    scorer = scorer_of(config)
     model = context.build_dense().to(context.device)
     budget: Budget | None = budget_of(config)
     start = time.perf_counter()
@@ -86,6 +65,7 @@ def choose_mask(context: Context, latency_table: Path | None = None) -> Choice:
             scorer,
             inputs,
             first,
+            scope=config.scope if pattern is None else "global",  # beside a pattern, it is that one's
             rounds=config.rounds,
             keep_dense=config.keep_dense,
             round_to=config.round_to,
@@ -124,9 +104,8 @@ def budget_of(config: RunConfig) -> Budget | None:
     Raises:
         ConfigError: out of range.
     """
-    if config.sparsity is None and config.flops is None and config.params is None and config.latency is None:
-        return None
-    return Budget(config.sparsity, config.flops, config.params, config.latency)
+    bounds = config.sparsity, config.flops, config.params, config.latency, config.channel_share
+    return None if bounds == (None, None, None, None, None) else Budget(*bounds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +137,12 @@ def find_goals(context: Context, model: nn.Module) -> Goals:
         end = find_limits(model, shape, budget, pattern, config.scope, config.keep_dense, config.min_layer_density)
         return Goals(end, end, end.left)
     first = first_budget(config, model, shape, pattern)
-    check_channels(
+    limits = check_channels(
         model,
         shape,
         first,
+        scorer=make_scorer(config.method) if config.method in SCORERS else None,
+        scope=config.scope if pattern is None else "global",
         keep_dense=config.keep_dense,
         round_to=config.round_to,
         min_layer_density=config.min_layer_density,
@@ -173,7 +154,7 @@ def find_goals(context: Context, model: nn.Module) -> Goals:
         left = left_whole(model, pattern, asked)
         if left or asked:
             _check_freedom(config, pattern)
-    return Goals(find_limits(model, shape, budget), find_limits(model, shape, first), left)
+    return Goals(limits if pattern is None else find_limits(model, shape, budget), limits, left)
 
 
 def _check_freedom(config: RunConfig, pattern: Pattern) -> None:
@@ -199,9 +180,8 @@ def targets(context: Context, model: nn.Module) -> dict[str, Any]:
     Raises:
         ConfigError: as `find_goals`.
     """
-    assert context.config.rounds is not None
     goals = find_goals(context, model)
-    shares = [share for *_, share in goals.first.schedule(context.config.rounds)[:-1]]
+    shares = [share for *_, share in schedule_of(context.config, goals.first)[:-1]]
     return {
         "kept_weights": goals.end.weights,
         "kept_flops": None if goals.end.macs is None else 2 * goals.end.macs,
@@ -276,16 +256,17 @@ def _most(cost: LayerCost, pattern: Pattern) -> int:
     return cost.weights if pattern.misfit(torch.Size(cost.shape)) else pattern.most(cost.weights)
 
 
-def lift(mask: Mask, channels: Mask) -> Mask:
-    """A slim network's mask in the coordinates of the dense one, of which `channels` keeps whole rows and columns."""
-    lifted = {}
-    for name, kept in channels.items():
-        lifted[name] = torch.zeros_like(kept)
-        lifted[name][kept] = mask[name].flatten().to(kept.device)  # both in row-major order
-    return Mask(lifted)
+def scorer_of(config: RunConfig) -> Scorer:
+    """What gives the scores.
+
+    Raises:
+        ConfigError: there is no such method.
+    """
+    return make_scorer(config.method, epsilon=config.epsilon, draws=config.draws, sampler=sampler(config.init))
 
 
-def _inputs(context: Context) -> ScoringInputs:
+def scoring_inputs(context: Context) -> ScoringInputs:
+    """What scores are made with: noise, or images of the run's data."""
     config = context.config
     assert config.score_batch_size is not None
     assert config.score_batches is not None

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ntksap_export.analysis.overlap import overlap
 from ntksap_export.atomic import write_json, write_text
 from ntksap_export.config import RunConfig
 from ntksap_export.errors import ConfigError, RunDirectoryError
-from ntksap_export.masks import Mask, MaskTable, layer_costs, mask_health, mask_table
+from ntksap_export.masks import MaskTable, layer_costs, mask_health, mask_table
 from ntksap_export.pipeline.choose import choose_mask
 from ntksap_export.pipeline.context import Context, check_network
+from ntksap_export.pipeline.methods import called
 from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.run_dir import RunDir
 from ntksap_export.progress import Progress
 from ntksap_export.report import render_comparison
+from ntksap_export.search import search_of
 
 
 def compare_methods(config: RunConfig, methods: Sequence[str], run: RunDir, progress: Progress) -> dict[str, Any]:
@@ -41,6 +44,8 @@ def compare_methods(config: RunConfig, methods: Sequence[str], run: RunDir, prog
     contexts = {}
     for name in dict.fromkeys(methods):
         resolved, look = resolve(config.with_values(method=name))
+        if search_of(name, resolved.steps) is not None:
+            raise ConfigError(f"--compare trains nothing; got {called(resolved)}, which does. Prune with it by itself")
         contexts[name] = Context(resolved, run, progress, look.name)
     check_network(next(iter(contexts.values())))
     costs = layer_costs(next(iter(contexts.values())).build_dense(), next(iter(contexts.values())).shape)
@@ -60,8 +65,8 @@ def compare_methods(config: RunConfig, methods: Sequence[str], run: RunDir, prog
             "empty_channels": sum(health.empty_output_channels.values()),
             "empty_classes": health.empty_classes,
         }
-    overlap = {
-        f"{first} {second}": overlap_of(masks[first], masks[second])
+    overlaps = {
+        f"{first} {second}": overlap(masks[first], masks[second]).jaccard
         for index, first in enumerate(masks)
         for second in list(masks)[index + 1 :]
     }
@@ -73,7 +78,7 @@ def compare_methods(config: RunConfig, methods: Sequence[str], run: RunDir, prog
         "pattern": resolved.pattern,
         "layers": [cost.name for cost in costs],
         "methods": rows,
-        "overlap": overlap,
+        "overlap": overlaps,
     }
 
 
@@ -90,13 +95,6 @@ def write_comparison(result: dict[str, Any], directory: Path) -> tuple[Path, Pat
     write_json(data, result)
     write_text(page, render_comparison(result))
     return data, page
-
-
-def overlap_of(first: Mask, second: Mask) -> float:
-    """Intersection over union of the kept weights, in [0, 1]; 1 means the same mask."""
-    both = sum(int((first[name] & second[name]).sum()) for name in first)
-    either = sum(int((first[name] | second[name]).sum()) for name in first)
-    return both / either
 
 
 def _groups(table: MaskTable) -> dict[str, dict[str, float]]:

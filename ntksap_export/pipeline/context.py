@@ -25,24 +25,30 @@ from ntksap_export.data import DataSet, DataSpec, open_data, skipped_text
 from ntksap_export.errors import CheckpointError, RunDirectoryError
 from ntksap_export.masks import Mask, split_pattern
 from ntksap_export.pipeline.ranks import own_device
+from ntksap_export.pipeline.recovering import recover_start_
 from ntksap_export.pipeline.run_dir import RunDir
+from ntksap_export.pipeline.run_files import CHANNELS, START, weights_file
 from ntksap_export.pipeline.tensorboard import check_tensorboard
 from ntksap_export.progress import Progress
 from ntksap_export.pruning import ChannelPlan, reinit_seed
+from ntksap_export.recovery import initialize_
+from ntksap_export.search import search_of
 from ntksap_export.training import rescale_init_, resolve_device
-
-CHANNELS = "channels.json"
 
 
 @dataclass
 class Context:
-    """One run in progress. `config` is complete (see `resolve`); `data_name` is the data set's own name."""
+    """One run in progress. `config` is complete (see `resolve`); `data_name` is the data set's own name.
+
+    `recovery` is what the latest `build_to_train` recovered.
+    """
 
     config: RunConfig
     run: RunDir
     progress: Progress
     data_name: str
     command: str = ""
+    recovery: dict[str, Any] | None = field(default=None, repr=False)
     _data: DataSet | None = field(default=None, repr=False)
 
     @cached_property
@@ -69,14 +75,22 @@ class Context:
         Raises:
             CheckpointError: the file of weights is not there any more, changed, or does not fit.
         """
+        if self.config.weights is None:
+            return self._drawn(self.config.seed)
         model = self.architecture()
-        if self.config.weights is not None:
-            load_weights_(model, self._weights, self.config.weights)
+        load_weights_(model, self._weights, self.config.weights)
+        return model
+
+    def _drawn(self, seed: int) -> nn.Module:
+        """A draw of the initialization that the run trains from."""
+        model = networks.build(**self.model_arguments, seed=seed)
+        if self.config.init != "default":
+            initialize_(model, self.config.init, self.shape, seed)
         return model
 
     @cached_property
     def _weights(self) -> dict[str, torch.Tensor]:
-        path = Path(str(self.config.weights))
+        path = weights_file(Path(str(self.config.weights)))
         if self.config.weights_sha256 not in (None, weights_digest(path)):
             raise CheckpointError(f"weights '{path}' are not those that this run was begun with; put them back")
         return read_weights(path)
@@ -86,15 +100,45 @@ class Context:
         return self._without_removed(self.build_dense())
 
     def build_to_train(self) -> nn.Module:
-        """The model that training starts from: its initialization, or with `control reinit` another draw of it."""
-        if self.config.control != "reinit":
-            dense = self.build_dense()
-        else:
-            dense = networks.build(**self.model_arguments, seed=reinit_seed(self.config.seed))
+        """The model that training starts from: its initialization, or with `control reinit` another draw; recovered.
+
+        Where a search found the mask, it is what that left.
+
+        Raises:
+            RunDirectoryError: the search's weights are not there.
+            CheckpointError: they are broken; or as `build_dense`.
+        """
+        model = self._start() if self.starts_found else self._first()
+        if self.config.recover != "none":
+            self.recovery = recover_start_(model, self.mask(), self.config, self.shape, self.device, self.progress)
+        return model
+
+    def _first(self) -> nn.Module:
+        dense = self.build_dense() if self.config.control != "reinit" else self._drawn(reinit_seed(self.config.seed))
         model = self._without_removed(dense)
         if self.config.rescale_init:
             drawn = {name: weight[0].numel() for name, weight in dense.named_parameters() if weight.ndim > 1}
             rescale_init_(model, self.mask(), drawn)
+        return model
+
+    @property
+    def starts_found(self) -> bool:
+        """Whether training starts from the weights that a search found beside its mask."""
+        return search_of(self.config.method, self.config.steps) is not None and self.config.control != "reinit"
+
+    def start_epoch(self) -> int:
+        """Epochs of the schedule that lie behind the weights which training starts from.
+
+        Raises:
+            RunDirectoryError: mask.json is missing or broken.
+        """
+        return int(self.run.read_json("mask.json")["search"]["start_epoch"]) if self.starts_found else 0
+
+    def _start(self) -> nn.Module:
+        path, model = self.run.file(START), self._without_removed(self.architecture())
+        if not path.is_file():
+            raise RunDirectoryError(f"'{self.run.path}' has no {START}; run `ntksap prune` first")
+        load_weights_(model, read_weights(path), str(path))
         return model
 
     def channel_plan(self) -> ChannelPlan | None:

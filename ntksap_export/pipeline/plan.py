@@ -13,14 +13,17 @@ import torch
 
 from ntksap_export.config import RunConfig, flag_name
 from ntksap_export.masks import layer_costs
-from ntksap_export.pipeline.choose import targets
-from ntksap_export.pipeline.context import CHANNELS, Context, check_network
+from ntksap_export.pipeline.choose import find_goals, targets
+from ntksap_export.pipeline.context import Context, check_network
 from ntksap_export.pipeline.engine import BODY, check_engine
 from ntksap_export.pipeline.latency import LATENCY_TABLE
+from ntksap_export.pipeline.methods import epochs_to_find
 from ntksap_export.pipeline.precisions import PRECISIONS
 from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
+from ntksap_export.pipeline.run_files import CHANNELS, START
 from ntksap_export.progress import Silent
+from ntksap_export.search import search_of
 from ntksap_export.training import resolve_precision
 
 FILES = (
@@ -86,6 +89,7 @@ def plan(config: RunConfig, out: Path, overwrite: bool = False) -> dict[str, Any
         "files": [
             *FILES,
             *([CHANNELS] if config.pattern.startswith("channel") else []),
+            *([START] if search_of(config.method, config.steps) is not None else []),
             *([LATENCY_TABLE] if config.budget is not None else []),
             *(f"model.{name}.onnx" for name in PRECISIONS if getattr(config, name)),
             *([BODY] if config.engine else []),
@@ -105,10 +109,13 @@ def estimate(context: Context, images: int, per_image: Callable[[str], float], n
     """
     config, precision = context.config, resolve_precision(context.config.precision, context.device)
     assert config.rounds and config.score_batch_size and config.score_batches
-    assert config.epochs and config.profile_threads
+    assert config.epochs is not None and config.profile_threads
     scored = config.rounds * config.draws * config.score_batches * config.score_batch_size
     # Scoring an image is two forward and two backward passes in float32: twice a training step of it.
     prune = 2 * scored * per_image("fp32")
+    if search_of(config.method, config.steps) is not None:
+        limits = find_goals(context, context.build_dense()).first
+        prune += epochs_to_find(config, limits) * images * per_image(precision)
     train = config.epochs * images * per_image(precision)
     cells = len(config.profile_backend) * len(config.profile_batch) * len(config.profile_threads)
     profile = cells * networks * (_START_SECONDS + config.profile_min_time)

@@ -10,9 +10,11 @@ from ntksap_export.checkpoint import weights_digest
 from ntksap_export.config import DEFAULT_SPARSITY, RunConfig
 from ntksap_export.data import Augmentation, Peek, peek, resolve_augmentation
 from ntksap_export.errors import CheckpointError, ConfigError, DataError
-from ntksap_export.masks import split_pattern
+from ntksap_export.pipeline.methods import check_method
+from ntksap_export.pipeline.run_files import weights_file
 from ntksap_export.profiling.settings import default_threads
 from ntksap_export.pruning import SCORERS, make_scorer
+from ntksap_export.search import SEARCHES
 
 # A few minutes on two cores for the embedded sample; a modest schedule for real data. --epochs and --lr overrule.
 _DIGITS = {"epochs": 5, "batch_size": 32, "lr": 0.01, "score_batch_size": 32}
@@ -33,6 +35,7 @@ def resolve(config: RunConfig) -> tuple[RunConfig, Peek]:
         DataError: the data cannot be used, or have another number of classes.
     """
     entry = networks.info(config.model)
+    check_method(config)
     look = peek(config.data, config.data_dir, config.download, config.broken_images)
     classes = len(look.classes)
     if config.num_classes not in (None, classes):
@@ -63,15 +66,17 @@ def resolve(config: RunConfig) -> tuple[RunConfig, Peek]:
         "num_classes": classes,
         "image_size": size,
         "score_batches": 1,
-        "rounds": make_scorer(config.method).default_rounds,
+        "rounds": 1 if config.method in SEARCHES else make_scorer(config.method).default_rounds,
         "profile_threads": default_threads(),
     }
     if SCORERS.get(config.method) and SCORERS[config.method].needs_data:
         per_batch = config.score_batch_size or defaults["score_batch_size"]
         defaults["score_batches"] = -(-_IMAGES_PER_CLASS * classes // per_batch)
-    split_pattern(config.pattern)  # an unknown one is refused here
-    if not config.own_budget and config.flops is None and config.params is None and config.budget is None:
+    others = config.flops, config.params, config.budget, config.channel_share
+    if not config.own_budget and others == (None, None, None, None):
         defaults["sparsity"] = DEFAULT_SPARSITY
+    if config.method in SEARCHES:
+        defaults["search_epochs"] = config.epochs or defaults["epochs"]
     missing = {key: value for key, value in defaults.items() if getattr(config, key) is None}
     if config.latency is not None:
         missing["budget"] = str(config.latency.with_threads(default_threads()[0]))
@@ -80,7 +85,7 @@ def resolve(config: RunConfig) -> tuple[RunConfig, Peek]:
 
 def _digest(config: RunConfig) -> str:
     assert config.weights is not None
-    digest = weights_digest(Path(config.weights))
+    digest = weights_digest(weights_file(Path(config.weights)))
     if config.weights_sha256 not in (None, digest):
         raise CheckpointError(
             f"weights '{config.weights}' have SHA-256 {digest[:12]}..., "

@@ -10,19 +10,20 @@ from pathlib import Path
 from ntksap_export.config import RunConfig, make_config
 from ntksap_export.errors import RunDirectoryError
 from ntksap_export.graph import select_passes
-from ntksap_export.pipeline.choose import choose_mask, find_goals
+from ntksap_export.pipeline.choose import find_goals
 from ntksap_export.pipeline.context import Context, check_network
 from ntksap_export.pipeline.engine import check_engine
+from ntksap_export.pipeline.methods import prunes_with_data
 from ntksap_export.pipeline.ranks import all_or_none, check_alone
 from ntksap_export.pipeline.resolve import resolve
 from ntksap_export.pipeline.run_dir import STAGES, RunDir
+from ntksap_export.pipeline.searching import find_mask
 from ntksap_export.pipeline.stages import RUNNERS
 from ntksap_export.pipeline.training import run_train
 from ntksap_export.processes import from_main, is_main, meet, world_size
 from ntksap_export.progress import Progress, Silent
-from ntksap_export.pruning import SCORERS
 
-_TOGETHER: dict[str, Callable[[Context], object]] = {"prune": choose_mask, "train": run_train}
+_TOGETHER: dict[str, Callable[[Context], object]] = {"prune": find_mask, "train": run_train}
 
 
 def run_road(
@@ -77,7 +78,7 @@ def _ready(
     context = Context(config, run, progress or Silent(), look.name, command)
     check_network(context)
     find_goals(context, context.build_dense())
-    if world_size() > 1 and ("train" in stages or SCORERS[config.method].needs_data):
+    if world_size() > 1 and ("train" in stages or prunes_with_data(config)):
         context.data()
     return context
 

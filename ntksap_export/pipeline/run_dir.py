@@ -11,14 +11,16 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ntksap_export.atomic import json_digest, remove_leftovers, write_json
-from ntksap_export.config import STAGE_KEYS, RunConfig, defaults, flag_name
+from ntksap_export.config import STAGE_KEYS, RunConfig, flag_name
 from ntksap_export.errors import RunDirectoryError
+from ntksap_export.pipeline.snapshots import snapshot_files
+from ntksap_export.pipeline.stage_keys import keys_of, usual_of
 from ntksap_export.training.checkpoints import forget_states
 
 STAGES = ("prune", "train", "export", "profile", "report")
@@ -52,6 +54,11 @@ class RunDir:
     def training_states(self) -> Path:
         """What an interrupted training goes on from: a directory."""
         return self.path / _HOME / "training"
+
+    @property
+    def search_states(self) -> Path:
+        """What an interrupted search for the mask goes on from: a directory."""
+        return self.path / _HOME / "search"
 
     @property
     def workspace(self) -> Path:
@@ -98,8 +105,9 @@ class RunDir:
 
     def _check_same(self, stage: str, config: RunConfig) -> None:
         # A key that the record lacks came with a later version, which then had its default.
-        before, now = {**defaults(stage), **self._records[stage]["keys"]}, config.keys_of(stage)
-        different = [key for key in STAGE_KEYS[stage] if before[key] != now[key]]
+        now = keys_of(stage, config)
+        before = {**usual_of(stage), **self._records[stage]["keys"]}
+        different = [key for key in now if before[key] != now[key]]
         if different:
             shown = "; ".join(
                 f"{flag_name(key)} is {_shown(before[key])} there, {_shown(now[key])} here" for key in different[:3]
@@ -154,19 +162,23 @@ class RunDir:
         changed = self._records.get(stage, {}).get("fingerprint") != fingerprint(stage, config)
         if stage in IDENTITY and changed:
             forget_states(self.training_states)
+            if stage == "prune":
+                shutil.rmtree(self.search_states, ignore_errors=True)
+            self._set_aside(str(file.relative_to(self.path)) for file in snapshot_files(self.path).values())
             (self.path / _HOME / "train.pt").unlink(missing_ok=True)  # of version 0.1 before it had several states
         for later in STAGES[STAGES.index(stage) + 1 :]:
-            self._set_aside(self._records.pop(later, {}), stage in IDENTITY)
+            record = self._records.pop(later, {})
+            self._set_aside(record.get("files", ()) if stage in IDENTITY else ())
         self._records[stage] = {
-            "keys": config.keys_of(stage) if stage in STAGE_KEYS else {},
+            "keys": keys_of(stage, config) if stage in STAGE_KEYS else {},
             "fingerprint": fingerprint(stage, config),
             "done": False,
         }
         self._write_records()
 
-    def _set_aside(self, record: Mapping[str, Any], stale: bool) -> None:
+    def _set_aside(self, files: Iterable[str]) -> None:
         aside = self.path / _HOME / "stale"
-        for name in record.get("files", {}) if stale else ():
+        for name in files:
             if self.file(name).is_file():
                 (aside / name).parent.mkdir(parents=True, exist_ok=True)
                 self.file(name).replace(aside / name)
@@ -177,6 +189,8 @@ class RunDir:
         self._write_records()
         if stage == "train":
             forget_states(self.training_states, but_best=True)
+        if stage == "prune":
+            shutil.rmtree(self.search_states, ignore_errors=True)
 
     def settings_of(self, stage: str) -> dict[str, Any]:
         """The settings that `stage` was last run with, of its own keys; empty where it was not."""
@@ -245,8 +259,8 @@ def fingerprint(stage: str, config: RunConfig) -> str:
     keys = {}
     for name in STAGES[: STAGES.index(stage) + 1]:
         if name in STAGE_KEYS:
-            usual = defaults(name)
-            keys[name] = {key: value for key, value in config.keys_of(name).items() if value != usual[key]}
+            usual = usual_of(name)
+            keys[name] = {key: value for key, value in keys_of(name, config).items() if value != usual[key]}
     return json_digest(keys)
 
 

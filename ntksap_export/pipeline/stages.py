@@ -5,24 +5,25 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from ntksap_export.atomic import write_json
-from ntksap_export.checkpoint import save_mask
+from ntksap_export.checkpoint import save_mask, save_weights
 from ntksap_export.latency_budget import reached_text
 from ntksap_export.masks import format_channels, format_health, format_table, layer_costs, mask_health, mask_table
-from ntksap_export.pipeline.choose import choose_mask
-from ntksap_export.pipeline.context import CHANNELS, Context, config_json
+from ntksap_export.pipeline.context import Context, config_json
 from ntksap_export.pipeline.exporting import run_export
 from ntksap_export.pipeline.latency import LATENCY_TABLE, latency_entry
 from ntksap_export.pipeline.profiling import run_profile
 from ntksap_export.pipeline.reporting import run_report
+from ntksap_export.pipeline.run_files import CHANNELS, START
+from ntksap_export.pipeline.searching import find_mask
 from ntksap_export.pipeline.training import run_train
 
 
 def run_prune(context: Context) -> tuple[str, ...]:
-    """Choose the mask at initialization; writes config.json, mask.safetensors and mask.json."""
+    """Find the mask; writes config.json, mask.safetensors, mask.json, and what a search leaves to start from."""
     config, run = context.config, context.run
     write_json(run.file("config.json"), config_json(context, None))
     table_file = run.file(LATENCY_TABLE)
-    choice = choose_mask(context, table_file)
+    choice = find_mask(context, table_file)
     dense = context.build_dense()
     whole = choice.on_dense(dense)
     table, health = mask_table(whole, layer_costs(dense, context.shape)), mask_health(choice.mask)
@@ -40,6 +41,10 @@ def run_prune(context: Context) -> tuple[str, ...]:
         context.progress.say(f"latency: {reached_text(choice.latency.to_json())}")
     else:
         table_file.unlink(missing_ok=True)
+    if choice.weights is not None:
+        save_weights(run.file(START), choice.weights)
+    else:
+        run.file(START).unlink(missing_ok=True)
     save_mask(run.file("mask.safetensors"), choice.mask, context.provenance().to_json())
     write_json(
         run.file("mask.json"),
@@ -48,12 +53,18 @@ def run_prune(context: Context) -> tuple[str, ...]:
             "method": config.method,
             "pattern": config.pattern,
             "scope": config.scope,
-            "budget": {"sparsity": config.sparsity, "flops": config.flops, "params": config.params},
+            "budget": {
+                "sparsity": config.sparsity,
+                "flops": config.flops,
+                "params": config.params,
+                **({} if config.channel_share is None else {"channels": config.channel_share}),
+            },
             "rounds": config.rounds,
             "control": config.control,
             "seconds": round(choice.seconds, 3),
             "left_whole": choice.left,
             "channels": None if choice.plan is None else choice.plan.summary(),
+            **({} if choice.search is None else {"search": choice.search}),
             **latency_entry(choice.latency, config.latency),
             "digest": choice.mask.digest(),
             "table": asdict(table),
@@ -64,6 +75,7 @@ def run_prune(context: Context) -> tuple[str, ...]:
     return (
         *("mask.safetensors", "mask.json"),
         *(() if choice.plan is None else (CHANNELS,)),
+        *(() if choice.weights is None else (START,)),
         *(() if choice.latency is None else (LATENCY_TABLE,)),
     )
 

@@ -47,6 +47,8 @@ def summary(out: Path) -> dict[str, Any]:
             "channels": _channels(mask.get("channels")),
             "latency_budget": mask.get("latency"),
         }
+        if search := mask.get("search"):
+            result["search"] = _search(search)
     if metrics := _read(run, "metrics.json"):
         result |= {
             "epochs": metrics["epochs"],
@@ -54,6 +56,9 @@ def summary(out: Path) -> dict[str, Any]:
             "best_val_accuracy": metrics["best"]["val_accuracy"],
             "train_s": metrics["seconds"],
         }
+        if recovery := metrics.get("recovery"):
+            ends = {f"mean_jsv_{key}": (recovery.get(key) or {}).get("mean") for key in ("before", "after")}
+            result["recovery"] = {"how": recovery["how"], "seconds": recovery["seconds"], **ends}
     if parity := _read(run, "parity.json"):
         result["parity"] = parity["passed"]
         result["precisions"] = {
@@ -78,6 +83,11 @@ def _files(run: RunDir) -> list[str]:
 
 def _channels(told: dict[str, Any] | None) -> dict[str, int] | None:
     return None if told is None else {"kept": told["kept"], "channels": told["channels"]}
+
+
+def _search(told: dict[str, Any]) -> dict[str, Any]:
+    """How a mask was found by training, without the rows of its trainings."""
+    return {"trainings": len(told["rounds"]), **{key: value for key, value in told.items() if key != "rounds"}}
 
 
 def _read(run: RunDir, name: str) -> dict[str, Any] | None:

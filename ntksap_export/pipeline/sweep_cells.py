@@ -1,6 +1,7 @@
 """The cells of a sweep: every method, pattern and sparsity under otherwise equal settings, and the dense network.
 
-A pattern n:m brings its own sparsity and gives one cell, whatever sparsities are listed. What two settings of a cell
+A pattern n:m brings its own sparsity and gives one cell, whatever sparsities are listed; so does `channel` where a
+share of the channels of each group is given. What two settings of a cell
 say against each other skips that cell, with the reason; if it is wrong in all of them, it is an error.
 """
 
@@ -15,8 +16,8 @@ from ntksap_export.config import RunConfig, make_config
 from ntksap_export.errors import ConfigError
 from ntksap_export.latency_budget import LatencyBudget
 from ntksap_export.masks import split_pattern
+from ntksap_export.pipeline.methods import check_method, check_name
 from ntksap_export.pipeline.precisions import PRECISIONS
-from ntksap_export.pruning import make_scorer
 from ntksap_export.ranges import check_sparsity
 
 SPARSITIES: Final = (0.8, 0.9, 0.95)
@@ -26,7 +27,7 @@ _OTHER_BUDGETS: Final = ("params", "flops", "budget")
 # Sparsity 0 through the same stages; what would bind or shuffle the mask has nothing to do there.
 _DENSE_VALUES: Final[dict[str, Any]] = {
     "method": "magnitude", "pattern": "unstructured", "sparsity": 0.0, "flops": None, "params": None, "budget": None,
-    "latency_table": None, "rounds": 1,
+    "latency_table": None, "rounds": 1, "steps": 1,
     "scope": "global", "min_layer_density": 0.0, "keep_dense": (), "control": "none",
 }  # fmt: skip
 
@@ -89,7 +90,7 @@ def read_axes(settings: Mapping[str, Any], precisions: Iterable[str] | None) -> 
     patterns = _several(laid.get("pattern", RunConfig.model_fields["pattern"].default))
     given = _several(laid.get("sparsity"))
     for method in methods:
-        make_scorer(method)
+        check_name(method)
     for pattern in patterns:
         split_pattern(pattern)
     for sparsity in given:
@@ -100,7 +101,8 @@ def read_axes(settings: Mapping[str, Any], precisions: Iterable[str] | None) -> 
     if given and not sparsities:
         raise ConfigError("sparsity 0 is the dense network, which is always among the cells; name others")
     other_budget = any(laid.get(key) is not None for key in _OTHER_BUDGETS)
-    if "sparsity" in settings and settings["sparsity"] is not None and all(map(_own_share, patterns)):
+    own = [_own_share(pattern) is not None or _takes_channel_share(laid, pattern) for pattern in patterns]
+    if "sparsity" in settings and settings["sparsity"] is not None and all(own):
         raise ConfigError(
             f"--sparsity applies to none of the patterns {', '.join(patterns)}, which bring their own; leave it away"
         )
@@ -126,7 +128,9 @@ def list_cells(settings: Mapping[str, Any], axes: Axes) -> tuple[Cell, ...]:
         _cell(common, method, pattern, sparsity)
         for method in axes.methods
         for pattern in axes.patterns
-        for sparsity in ((None,) if _own_share(pattern) else axes.sparsities or (None,))
+        for sparsity in (
+            (None,) if _own_share(pattern) or _takes_channel_share(common, pattern) else axes.sparsities or (None,)
+        )
     ]
     check_some(cells)
     return (dense, *cells)
@@ -150,6 +154,7 @@ def _cell(common: Mapping[str, Any], method: str, pattern: str, sparsity: float 
         shown = None if (share := _own_share(pattern)) is None else 1 - share
     try:
         config = _config(common, own)
+        check_method(config)
     except ConfigError as error:
         return Cell(_name(common, method, pattern, shown), method, pattern, shown, None, str(error))
     return Cell(_name(common, method, pattern, shown), method, pattern, shown, config)
@@ -163,9 +168,15 @@ def _config(common: Mapping[str, Any], own: Mapping[str, Any]) -> RunConfig:
     channels, pattern = split_pattern(own["pattern"])
     if not channels:  # what is said of channels is meant for the cells that have some
         laid.pop("round_to", None)
-    if not channels or pattern is None:
+    if not channels or (pattern is None and not _takes_channel_share(laid, own["pattern"])):
         laid.pop("channel_sparsity", None)
     return make_config({**laid, **own})
+
+
+def _takes_channel_share(settings: Mapping[str, Any], pattern: str) -> bool:
+    """Whether `channel_sparsity` is all that bounds the cells of this pattern; see `RunConfig.channel_share`."""
+    laid = recipes.lay_under(settings, None)
+    return pattern == "channel" and laid.get("scope") == "layer" and laid.get("channel_sparsity") is not None
 
 
 def _own_share(pattern: str) -> float | None:
@@ -179,6 +190,8 @@ def _name(common: Mapping[str, Any], method: str, pattern: str, sparsity: float 
     if sparsity is not None:
         parts.append(f"{sparsity}")
     parts += [f"{key}{common[key]}" for key in ("params", "flops") if common.get(key) is not None]
+    if _takes_channel_share(common, pattern):
+        parts.append(f"channels{recipes.lay_under(common, None)['channel_sparsity']}")
     if common.get("budget") is not None:
         parts.append(f"latency{LatencyBudget.parse(common['budget']).ms:g}ms")
     return "-".join(parts)

@@ -16,13 +16,14 @@ from ntksap_export.errors import ConfigError, RunDirectoryError
 from ntksap_export.graph import Graph, files_of, graph_files, is_graph, load_dense, weight_sparsity
 from ntksap_export.graph.image_input import Shape, image_input
 from ntksap_export.graph.precision import precision_of
-from ntksap_export.pipeline.context import CHANNELS, Context
+from ntksap_export.pipeline.context import Context
 from ntksap_export.pipeline.engine import BODY, plain_of
 from ntksap_export.pipeline.export_any import Subject, named_subject, read_subject, subject_graph
 from ntksap_export.pipeline.exporting import made_graph
 from ntksap_export.pipeline.graph_input import preprocessing_of
 from ntksap_export.pipeline.precisions import PRECISIONS
 from ntksap_export.pipeline.run_dir import RunDir
+from ntksap_export.pipeline.run_files import CHANNELS
 from ntksap_export.pipeline.target import ENGINE, Asked, Target
 from ntksap_export.pipeline.twins import is_pruned, lowered, twin_of
 from ntksap_export.profiling.profile import Variant

@@ -6,7 +6,7 @@ from ntksap_export.pruning.controls import reinit_seed, shuffled
 from ntksap_export.pruning.inputs import ScoringInputs
 from ntksap_export.pruning.limits import Limits, find_limits, left_whole, resolve_layers
 from ntksap_export.pruning.prune import prune
-from ntksap_export.pruning.scorers import SCORERS, Scorer, Scores, make_scorer
+from ntksap_export.pruning.scorers import SCORERS, Scorer, Scores, check_pattern, make_scorer
 from ntksap_export.pruning.scorers.ntksap import NtkSap
 from ntksap_export.pruning.select import keep_best
 from ntksap_export.pruning.structured import check_channels, prune_channels
@@ -21,6 +21,7 @@ __all__ = [
     "Scores",
     "ScoringInputs",
     "check_channels",
+    "check_pattern",
     "exponential_shares",
     "find_limits",
     "keep_best",

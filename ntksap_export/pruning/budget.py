@@ -19,18 +19,26 @@ class Budget:
         flops: nonzero MACs / dense MACs of the prunable layers, in (0, 1]; biases and norms cost nothing here.
         params: weights that stay, at least 1; another way to say `sparsity`.
         latency: milliseconds of a call, and under what; of channels alone, and met by measuring (`latency_goal`).
+        channels: share of the channels of each group that goes, in [0, 1); of channels alone, each group the same
+            share (scope `layer`), and beside no other budget.
 
     Raises:
-        ConfigError: a value out of range, both `sparsity` and `params`, or nothing at all.
+        ConfigError: a value out of range, two that say the same, or nothing at all.
     """
 
     sparsity: float | None = None
     flops: float | None = None
     params: int | None = None
     latency: LatencyBudget | None = None
+    channels: float | None = None
 
     def __post_init__(self) -> None:
-        if self.sparsity is None and self.flops is None and self.params is None and self.latency is None:
+        others = self.sparsity, self.flops, self.params, self.latency
+        if self.channels is not None:
+            check_sparsity(self.channels)
+            if others != (None, None, None, None):
+                raise ConfigError("a share of channels says how many go; leave the other budgets away")
+        elif others == (None, None, None, None):
             raise ConfigError("a budget needs --sparsity, --params or --flops")
         if self.sparsity is not None and self.params is not None:
             raise ConfigError("give --sparsity or --params, not both: each sets the number of weights that stay")

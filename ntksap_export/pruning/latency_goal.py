@@ -99,12 +99,12 @@ class LatencyGoal:
         narrowing.set_price(self._table.price)
         self._dense, self._narrowest = (self.meter.whole(plan_of(kept)) for kept in (dense, narrowest))
         self._check()
-        self._too_slow = narrowing.ms_at(dense) * (1 + 1e-9)
-        self._line.add(narrowing.ms_at(dense), self._dense.ms)
-        self._line.add(narrowing.ms_at(narrowest), self._narrowest.ms)
+        self._too_slow = narrowing.costs_at(dense)[2] * (1 + 1e-9)
+        self._line.add(narrowing.costs_at(dense)[2], self._dense.ms)
+        self._line.add(narrowing.costs_at(narrowest)[2], self._narrowest.ms)
         if self.budget.ms < self._dense.ms:
             between = _with_sum(narrowing, self._line.total_for(self.budget.ms))
-            self._line.add(narrowing.ms_at(between), self.meter.whole(plan_of(between)).ms)
+            self._line.add(narrowing.costs_at(between)[2], self.meter.whole(plan_of(between)).ms)
         self.bound = self._line.total_for(self.budget.ms)
 
     def judge(self, plan: ChannelPlan, total: float) -> ChannelPlan | None:
@@ -176,7 +176,7 @@ def _with_sum(narrowing: Narrowing, total: float) -> list[list[int]]:
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        low, high = (middle, high) if narrowing.ms_at(narrowing.at_share(middle)) <= total else (low, middle)
+        low, high = (middle, high) if narrowing.costs_at(narrowing.at_share(middle))[2] <= total else (low, middle)
     return narrowing.at_share(low)
 
 

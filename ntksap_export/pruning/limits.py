@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -50,6 +51,29 @@ class Limits:
             macs = None if self.macs is None else max(1, round(self.total_macs * by_macs))
             steps.append((weights, macs, min(by_weights, by_macs)))
         return (*steps, (self.weights, self.macs, 0.0))
+
+    def schedule_removing(self, share: float) -> tuple[tuple[int | None, int | None, float], ...]:
+        """As `schedule`, for rounds that each remove `share` of what is left, rounded down; the last what is asked.
+
+        Raises:
+            ConfigError: a share outside (0, 1).
+        """
+        if not 0 < share < 1:
+            raise ConfigError(f"round-share must be in (0, 1); got {share:g}")
+        # What has no bound stands at 0 from the start.
+        end = (self.weights or 0, self.macs or 0)
+        weights, macs = self.total_weights * bool(end[0]), self.total_macs * bool(end[1])
+        steps: list[tuple[int | None, int | None, float]] = []
+        while (now := (_without(share, weights, end[0]), _without(share, macs, end[1]))) != end:
+            weights, macs = now
+            tighter = min(now[0] / self.total_weights if end[0] else 1.0, now[1] / self.total_macs if end[1] else 1.0)
+            steps.append((None if self.weights is None or self.own else weights, macs if end[1] else None, tighter))
+        return (*steps, (self.weights, self.macs, 0.0))
+
+
+def _without(share: float, left: int, end: int) -> int:
+    """What a round leaves of `left`, not below `end`."""
+    return max(end, left - max(1, math.floor(share * left + 1e-9)))
 
 
 def find_limits(

@@ -49,6 +49,8 @@ class Narrowing:
         widths: for each group the numbers of units that it may have, ascending; the last is all of them.
         shapes: of all prunable weights, by parameter name.
         positions: output positions at which each weight is used, by parameter name; not there is 0.
+        filters: whether scores are of whole filters (`scorers/filters.py`): a unit's is the mean over its rows,
+            whatever else goes, and the least goes first, whatever it saves.
     """
 
     def __init__(
@@ -57,8 +59,10 @@ class Narrowing:
         widths: Sequence[Sequence[int]],
         shapes: Mapping[str, torch.Size],
         positions: Mapping[str, int],
+        filters: bool = False,
     ) -> None:
-        self._widths = widths
+        self.widths = widths
+        self._filters = filters
         self._kernels = {name: math.prod(shape[2:]) for name, shape in shapes.items()}
         self._positions = {name: positions.get(name, 0) for name in shapes}
         self._whole = {name: (shape[0], shape[1]) for name, shape in shapes.items()}
@@ -103,11 +107,11 @@ class Narrowing:
 
     def least(self) -> tuple[int, int]:
         """Weights and MACs when every group is as narrow as it may be; nothing is changed."""
-        return self._costs(self.counts_at(self.at_share(0.0)))[:2]
+        return self.costs_at(self.at_share(0.0))[:2]
 
     def at_share(self, share: float) -> list[list[int]]:
         """Units of a network whose groups each have the least width of `share` of their units or more: some of them."""
-        return [list(range(next(w for w in widths if w >= share * widths[-1] - 1e-9))) for widths in self._widths]
+        return [list(range(next(w for w in widths if w >= share * widths[-1] - 1e-9))) for widths in self.widths]
 
     def counts_at(self, kept: Sequence[Sequence[int]]) -> dict[str, tuple[int, int]]:
         """Outputs and inputs of each weight when only the units `kept` of each group stay; nothing is changed."""
@@ -117,9 +121,9 @@ class Narrowing:
                 counts[line.name][line.axis] -= int((~np.isin(line.units, units)).sum())
         return {name: (out, into) for name, (out, into) in counts.items()}
 
-    def ms_at(self, kept: Sequence[Sequence[int]]) -> float:
-        """`ms` of a network with other units; nothing is changed."""
-        return self._costs(self.counts_at(kept))[2]
+    def costs_at(self, kept: Sequence[Sequence[int]]) -> Costs:
+        """`weights`, `macs` and `ms` of a network with other units; nothing is changed."""
+        return self._costs(self.counts_at(kept))
 
     def restore(self) -> None:
         """Bring every unit back, for scorers that choose anew in each round."""
@@ -148,6 +152,17 @@ class Narrowing:
             rows, columns = alive[name]
             self._sums[name] = [self._scores[name][:, columns].sum(1), self._scores[name][rows].sum(0)]
 
+    def keep_best(self, widths: Sequence[int]) -> None:
+        """Give up the lowest units of each group beyond so many, all of them by the scores before any went."""
+        going = []
+        for index, width in enumerate(widths):
+            alive = np.flatnonzero(self._alive[index])
+            order = alive[np.argsort(self._unit_scores(index)[alive], kind="stable")]
+            going.append(order[: max(0, len(alive) - width)])
+        for index, units in enumerate(going):
+            self._lost[index] += units.tolist()
+            self._resize(index, units, -1)
+
     def fit(self, bounds: Bounds, final: Bounds) -> None:
         """Give up channels until `bounds` are met, then take back what of them still fits.
 
@@ -167,15 +182,17 @@ class Narrowing:
             to_end = self._excess(final)
             going = []
             for index, step in enumerate(map(self._next_loss, range(len(self._lines)))):
-                if step is not None and not _ends(step, to_end):
+                if step is None:
+                    continue
+                if any(cost < over for cost, over in zip(step.costs, to_end, strict=True)):
                     going.append((index, step))
-                elif step is not None and bounds == final and (best is None or loss + step.score < best[0]):
+                elif bounds == final and (best is None or loss + step.score < best[0]):
                     best = loss + step.score, len(path), index, step
             if not going:
                 break
             # A bound that is met has no price any more.
             prices = tuple(1 / was if now > 0 else 0.0 for now, was in zip(excess, start, strict=True))
-            index, step = min(going, key=lambda item: (_worth(item[1], prices), -self._share(item[0]), item[0]))
+            index, step = min(going, key=lambda item: (self._worth(item[1], prices), -self._share(item[0]), item[0]))
             self._give_up(index, step)
             path.append((index, step))
             loss += step.score
@@ -196,7 +213,7 @@ class Narrowing:
             ]
             if not fitting:
                 return
-            self._get_back(*max(fitting, key=lambda item: (_worth(item[1], prices), -self._share(item[0]), -item[0])))
+            self._get_back(*max(fitting, key=lambda at: (self._worth(at[1], prices), -self._share(at[0]), -at[0])))
 
     def _give_up(self, index: int, step: _Step) -> None:
         self._lost[index] += step.units.tolist()
@@ -214,7 +231,7 @@ class Narrowing:
     def _next_loss(self, index: int) -> _Step | None:
         if index not in self._steps:
             alive = np.flatnonzero(self._alive[index])
-            smaller = [width for width in reversed(self._widths[index]) if width < len(alive)]
+            smaller = [width for width in reversed(self.widths[index]) if width < len(alive)]
             self._steps[index] = None
             if smaller:
                 scores = self._unit_scores(index)
@@ -229,7 +246,7 @@ class Narrowing:
 
     def _next_gain(self, index: int) -> _Step | None:
         alive, lost = int(self._alive[index].sum()), np.array(self._lost[index], dtype=np.int64)
-        larger = [width for width in self._widths[index] if alive < width <= alive + len(lost)]
+        larger = [width for width in self.widths[index] if alive < width <= alive + len(lost)]
         if not larger:
             return None
         scores = self._unit_scores(index)
@@ -246,10 +263,12 @@ class Narrowing:
         return _Step(units, float(scores[units].sum()), costs)
 
     def _unit_scores(self, index: int) -> Any:
-        scores = np.zeros(len(self._alive[index]))
+        scores, rows = (np.zeros(len(self._alive[index])) for _ in range(2))
         for line in self._lines[index]:
-            scores += np.bincount(line.units, self._sums[line.name][line.axis][line.indices], len(scores))
-        return scores
+            if line.axis == 0 or not self._filters:
+                scores += np.bincount(line.units, self._sums[line.name][line.axis][line.indices], len(scores))
+                rows += np.bincount(line.units, minlength=len(scores))
+        return scores / rows.clip(min=1) if self._filters else scores
 
     def _resize(self, index: int, units: Indices, sign: int) -> None:
         """Let `units` of a group come (sign 1) or go (-1)."""
@@ -257,12 +276,16 @@ class Narrowing:
         for line in self._lines[index]:
             moved = line.indices[np.isin(line.units, units)]
             self._counts[line.name][line.axis] += sign * len(moved)
-            if line.name in self._sums:
+            if line.name in self._sums and not self._filters:
                 # Rows that go take their part out of the columns' sums, and the other way round.
                 part = np.take(self._scores[line.name], moved, axis=line.axis).sum(axis=line.axis)
                 self._sums[line.name][1 - line.axis] += sign * part
         for neighbour in self._neighbours[index]:
             self._steps.pop(neighbour, None)
+
+    def _worth(self, step: _Step, prices: Sequence[float]) -> float:
+        price = sum(cost * each for cost, each in zip(step.costs, prices, strict=True))
+        return step.score / (len(step.units) if self._filters else price) if price > 0 else math.inf
 
     def _share(self, index: int) -> float:
         return float(self._alive[index].mean())
@@ -274,12 +297,3 @@ class Narrowing:
         price = self._price
         ms = 0.0 if price is None else math.fsum(price(name, out, into) for name, (out, into) in counts.items())
         return sum(weights.values()), macs, ms
-
-
-def _ends(step: _Step, excess: Sequence[float]) -> bool:
-    return all(cost >= over for cost, over in zip(step.costs, excess, strict=True))
-
-
-def _worth(step: _Step, prices: Sequence[float]) -> float:
-    price = sum(cost * each for cost, each in zip(step.costs, prices, strict=True))
-    return step.score / price if price > 0 else math.inf

@@ -1,5 +1,6 @@
 """What a run showed, for people and programs: pages, Markdown, JSON and CSV, made from plain JSON alone."""
 
+from ntksap_export.report.analysis import analysis_rows, render_analysis
 from ntksap_export.report.card import render_card
 from ntksap_export.report.comparison import render_comparison
 from ntksap_export.report.document import CSV_NAMES, Document, to_json
@@ -16,8 +17,10 @@ __all__ = [
     "Document",
     "ReportInput",
     "Run",
+    "analysis_rows",
     "compare_runs",
     "document",
+    "render_analysis",
     "render_card",
     "render_comparison",
     "render_sweep",

@@ -8,12 +8,12 @@ from typing import Any
 
 from jinja2 import Environment
 
-from ntksap_export.report import engine, facts, graph, tables
+from ntksap_export.report import engine, facts, graph, recovery, search, tables
 from ntksap_export.report.inputs import ReportInput, at
 from ntksap_export.report.markdown import escaped, fence_of, grid
 from ntksap_export.report.templating import environment
 from ntksap_export.report.text import percent, size
-from ntksap_export.report.verdict import sparsity_of, theory_words, training_words, verdict
+from ntksap_export.report.verdict import given, sparsity_of, theory_words, training_words, verdict
 
 _LATENCY = (
     "backend", "device", "precision", "batch", "threads", "variant", "p50_ms", "p90_ms", "p99_ms",
@@ -43,6 +43,7 @@ def _context(data: ReportInput) -> dict[str, Any]:
         "architecture": str(at(data.config, "architecture", default="network")),
         "sparsity": sparsity_of(data),
         "method": str(at(data.mask, "method", default="")),
+        "at_start": not (given(data) or at(data.mask, "search")),
         "channels": bool(at(data.mask, "channels")),
         "masked": at(data.mask, "pattern") != "channel",
         "dataset": at(data.config, "data", "name"),
@@ -59,6 +60,11 @@ def _context(data: ReportInput) -> dict[str, Any]:
         "fence": fence_of(data.command),
         "command": data.command,
     }
+
+
+def _found(data: ReportInput) -> list[str]:
+    """How the mask was found by training, and what was recovered after it."""
+    return [*search.said(data.mask), *recovery.said(data.metrics)]
 
 
 def _latency(data: ReportInput) -> str:

@@ -15,8 +15,9 @@ from ntksap_export.report.text import ABSENT
 Json = dict[str, Any]
 
 CSV_NAMES = (
-    "training", "layers", "latency", "server", "noise", "gpu", "memory", "sizes", "layer_time", "nodes", "parity",
-    "precision", "engine", "skipped", "runs", "settings", "environments", "points", "methods",
+    "search", "training", "layers", "latency", "server", "noise", "gpu", "memory", "sizes", "layer_time", "nodes",
+    "parity", "precision", "engine", "skipped", "runs", "settings", "environments", "points", "methods",
+    "kernels", "isometry", "layer_isometry", "structure", "overlap",
 )  # fmt: skip
 """Every name that a table has on some page."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ntksap_export import recipes
 from ntksap_export.latency_budget import LatencyBudget, reached_text
+from ntksap_export.report import search
 from ntksap_export.report.cells import engine_cell, headline_pair, p50, pruned_of, ratio_of
 from ntksap_export.report.document import in_a_line, plain
 from ntksap_export.report.inputs import Json, ReportInput, at, flag
@@ -64,7 +65,8 @@ def run_rows(data: ReportInput) -> Rows:
         ("input (C, H, W)", plain(at(config, "pretrained_cfg", "input_size"))),
         ("data", _data_words(data)),
         ("method", plain(at(data.mask, "method", default=flag(data, "method")))),
-        ("rounds", plain(at(data.mask, "rounds", default=flag(data, "rounds")))),
+        ("rounds", _rounds_words(data)),
+        ("trained to find the mask", search.cost(data.mask) or ABSENT),
         ("pattern", plain(at(data.mask, "pattern", default=flag(data, "pattern")))),
         ("scope", plain(at(data.mask, "scope", default=flag(data, "scope")))),
         ("control", plain(at(data.mask, "control", default=flag(data, "control")))),
@@ -98,6 +100,11 @@ def _recipe_words(data: ReportInput) -> str:
     # The data have a row of their own, without a path.
     shown = [f"{key} {'none' if run is None else plain(run)}" for key, (_, run) in other.items() if key != "data"]
     return f"{name}, but {', '.join(shown)}" if shown else str(name)
+
+
+def _rounds_words(data: ReportInput) -> str:
+    """Those of a score; a search tells its trainings instead."""
+    return ABSENT if at(data.mask, "search") else plain(at(data.mask, "rounds", default=flag(data, "rounds")))
 
 
 def _channels_kept(data: ReportInput) -> str:

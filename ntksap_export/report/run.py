@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ntksap_export.report import charts, engine, facts, graph, latency, nodes, tables
+from ntksap_export.report import charts, engine, facts, graph, latency, nodes, recovery, search, tables
 from ntksap_export.report.cells import measured_cells, skipped_cells
 from ntksap_export.report.document import (
     Bullets,
@@ -72,6 +72,13 @@ def _run(data: ReportInput) -> tuple[Part, ...]:
     return (*shown, *((Folded("All resolved settings", (Facts(tuple(flags)),)),) if flags else ()))
 
 
+def _search(data: ReportInput) -> tuple[Part, ...]:
+    said = tuple(search.said(data.mask))
+    if not said:
+        return ()
+    return (Bullets(said), *figures(search.accuracy_figure(data.mask)), *_rows(search.rounds_table(data.mask)))
+
+
 def _training(data: ReportInput) -> tuple[Part, ...]:
     if not data.metrics:
         return _absent("Not run: there is no training in this run.")
@@ -81,7 +88,8 @@ def _training(data: ReportInput) -> tuple[Part, ...]:
     )
     table = _rows(tables.history_table(data.metrics))
     folded = (Folded("Every epoch", table),) if table else ()
-    return (*_note(training_words(data)), *(pictures or _absent("No history by epoch was recorded.")), *folded)
+    notes = (*_note(training_words(data)), *_note(" ".join(recovery.said(data.metrics))))
+    return (*notes, *(pictures or _absent("No history by epoch was recorded.")), *folded)
 
 
 def _layers(data: ReportInput) -> tuple[Part, ...]:
@@ -228,6 +236,7 @@ def _repeat(data: ReportInput) -> tuple[Part, ...]:
 
 _SECTIONS = (
     ("run", "Run", _run),
+    ("search", "Search", _search),
     ("training", "Training", _training),
     ("layers", "Density and FLOP share by layer", _layers),
     ("health", "Mask health", _health),
@@ -243,7 +252,7 @@ _SECTIONS = (
     ("environment", "Environment", _environment),
     ("repeat", "Repeat", _repeat),
 )
-_OPTIONAL = frozenset({"load", "precision", "engine"})
+_OPTIONAL = frozenset({"search", "load", "precision", "engine"})
 
 
 def _source(data: ReportInput) -> Json:

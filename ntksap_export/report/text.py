@@ -16,6 +16,13 @@ def number(value: float | None) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def significant(value: float | None) -> str:
+    """Four significant digits, of any magnitude: 0.01512, 28.13, 92,264, 1.235e+06, 4e-05."""
+    if value is None or not math.isfinite(value):
+        return ABSENT
+    return f"{value:,.0f}" if 1000 <= abs(value) < 999_999.5 else f"{value:.4g}"
+
+
 def milliseconds(value: float | None) -> str:
     return ABSENT if value is None else f"{number(value)} ms"
 

@@ -6,6 +6,7 @@ ratio does not hold 1, and "not measured" where a part of the run is missing.
 
 from __future__ import annotations
 
+from ntksap_export.report import search
 from ntksap_export.report.cells import (
     Pair,
     Ratio,
@@ -52,16 +53,27 @@ def what_it_is(data: ReportInput) -> str:
     source = str(at(data.config, "data", "name", default="its data"))
     what = f"{source} ({plural(images, 'training image')})" if images else source
     epochs = int(at(data.metrics, "epochs", default=len(at(data.metrics, "history", default=[]))))
-    return f"{text} It was trained for {plural(epochs, 'epoch')} on {what}."
+    if not epochs:
+        return f"{text} It was not trained after that."
+    return f"{text} It was {'fine-tuned' if given(data) else 'trained'} for {plural(epochs, 'epoch')} on {what}."
+
+
+def given(data: ReportInput) -> bool:
+    """Whether the run started from weights of a file, not from drawn ones."""
+    return flag(data, "weights-sha256") is not None
 
 
 def _pruning(data: ReportInput, name: str) -> str:
     how = str(at(data.mask, "method", default="an unnamed method"))
-    if rounds := at(data.mask, "rounds"):
+    if trainings := search.cost(data.mask):
+        how += f": {trainings}"
+    elif rounds := at(data.mask, "rounds"):
         how += f" in {plural(int(rounds), 'round')}"
     if sparsity_of(data) == 0:
         return f"{name} was not pruned: it is the dense network."
-    text = f"{name} was pruned before training to {percent(sparsity_of(data))} sparsity with {how}."
+    when = "" if at(data.mask, "search") else " before training"
+    start = f"{name}, trained before," if given(data) else name
+    text = f"{start} was pruned{'' if given(data) else when} to {percent(sparsity_of(data))} sparsity with {how}."
     return " ".join([text, *_form(data)])
 
 
@@ -121,7 +133,7 @@ def training_words(data: ReportInput) -> str:
     """Best epoch and the time that training took; nothing where neither is known."""
     found = []
     best, epoch = at(data.metrics, "best", "val_accuracy"), at(data.metrics, "best", "epoch")
-    if best is not None:
+    if best is not None and epoch:
         found.append(f"The best epoch was {epoch}, with {percent(best)}, chosen on the same validation images.")
     if (took := at(data.metrics, "seconds")) is not None:
         place = [f"{word} {part}" for word, key in _PLACE if (part := at(data.metrics, key))]

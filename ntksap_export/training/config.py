@@ -12,7 +12,7 @@ class TrainConfig:
     """Settings of a training.
 
     Attributes:
-        epochs: passes over the training images.
+        epochs: passes over the training images; with 0 the network is judged as it is.
         optimizer: `sgd` or `adamw`.
         lr: peak learning rate.
         momentum: of SGD, where `nesterov` chooses the look-ahead form; AdamW's first beta (the second is 0.999).

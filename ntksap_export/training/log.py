@@ -8,7 +8,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class EpochRow:
-    """One epoch. Losses are means over images, accuracies shares in [0, 1], `lr` that of the last step."""
+    """One epoch. Losses are means over images, accuracies shares in [0, 1], `lr` that of the last step.
+
+    Epoch 0 is a network that was only judged.
+    """
 
     epoch: int
     train_loss: float
@@ -42,7 +45,7 @@ class TrainLog:
         """As stored in metrics.json."""
         return {
             "schema": 1,
-            "epochs": len(self.history),
+            "epochs": sum(row.epoch > 0 for row in self.history),
             "seconds": sum(row.seconds for row in self.history),
             "device": self.device,
             "precision": self.precision,

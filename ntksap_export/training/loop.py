@@ -6,7 +6,8 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from functools import partial
+from itertools import islice
 
 import torch
 from torch import nn
@@ -25,6 +26,7 @@ from ntksap_export.training.evaluate import evaluate
 from ntksap_export.training.guard import Guard, Verdict
 from ntksap_export.training.log import EpochRow, TrainLog
 from ntksap_export.training.parallel import agree, lost_processes_named, share_buffers, summed
+from ntksap_export.training.random_state import own_random_state, random_state, set_random_state
 from ntksap_export.training.schedule import learning_rate
 from ntksap_export.training.sync_batch_norm import synced_batch_norm
 from ntksap_export.training.work import Work, begin
@@ -36,11 +38,17 @@ _ADVICE = "Lower --lr or use --precision fp32, with --overwrite or another --out
 class _Place:
     """How far a training is: whole epochs, and what is known of the one that is under way."""
 
+    start: int = 0  # epochs of the schedule that count as done before the first
     history: list[EpochRow] = field(default_factory=list)
     step: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # loss, right answers, images of this process
     elapsed: float = 0.0
     random: torch.Tensor | None = None
+
+    @property
+    def done(self) -> int:
+        """Whole epochs of the schedule behind it."""
+        return self.start + len(self.history)
 
 
 def train(
@@ -52,6 +60,8 @@ def train(
     checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
     on_epoch: Callable[[EpochRow], None] | None = None,
+    on_gradient: Callable[[int], None] | None = None,
+    start_epoch: int = 0,
     stop: Callable[[], bool] = lambda: False,
 ) -> TrainLog:
     """Train the weights that `mask` keeps; pruned ones are exactly zero after every step.
@@ -63,10 +73,14 @@ def train(
         model: trained in place, on the device it is on; left in eval mode, with the averaged weights if `config.ema`.
         mask: names and shapes of `model`; the same in every process.
         loaders: training and validation batches, on the model's device.
-        config: epochs, rates, precision.
+        config: epochs, rates, precision. With `epochs` 0, or none after `start_epoch`, the network is judged as it is:
+            one row, of epoch 0 and rate 0, its training columns of as many training batches as there are to judge by.
         checkpoints: where states are saved; if one is there already, training goes on from it.
         progress: where steps are shown.
         on_epoch: called with each finished epoch's row, those of a resumed run included.
+        on_gradient: called in every process before each optimizer step with its number in the whole schedule, from 0;
+            gradients are averaged and unscaled, and not clipped yet. It may change them and the weights, alike in all.
+        start_epoch: epochs of the schedule that the weights have behind them: training goes on with the next.
         stop: asked after each step (on a GPU every 25); once it says yes, the state is saved and training ends.
 
     Raises:
@@ -79,19 +93,23 @@ def train(
     """
     show = progress or Silent()
     check_same(mask.digest())
-    with lost_processes_named(), _own_random_state(model), synced_batch_norm(model, config.sync_bn):
+    with lost_processes_named(), own_random_state(model), synced_batch_norm(model, config.sync_bn):
         work = begin(model, mask, config)
-        place = _Place() if checkpoints is None else _resume(work, checkpoints, len(loaders.train), show)
+        place = _Place(start_epoch)
+        if checkpoints is not None:
+            _resume_(place, work, checkpoints, len(loaders.train), show)
+        tell = on_epoch or (lambda _: None)
         for row in place.history:
-            if on_epoch is not None:
-                on_epoch(row)
-        run = _Run(work, loaders, checkpoints, show, place, _guard(work, loaders, checkpoints, stop))
-        with show.task("training", config.epochs, done=len(place.history)) as task:
-            for epoch in range(len(place.history) + 1, config.epochs + 1):
+            tell(row)
+        run = _Run(work, loaders, checkpoints, show, place, _guard(work, loaders, checkpoints, stop), on_gradient)
+        with show.task("training", config.epochs, done=place.done) as task:
+            for epoch in range(place.done + 1, config.epochs + 1):
                 row = run.epoch(epoch)
                 task.advance(note=f"accuracy {row.val_accuracy:.1%}")
-                if on_epoch is not None:
-                    on_epoch(row)
+                tell(row)
+        if not place.history:
+            place.history.append(run.look())
+            tell(place.history[0])
         _leave(work)
     return TrainLog(tuple(place.history), work.device.type, work.precision)
 
@@ -106,6 +124,7 @@ class _Run:
     show: Progress
     place: _Place
     guard: Guard
+    on_gradient: Callable[[int], None] | None
 
     def epoch(self, epoch: int) -> EpochRow:
         """Train one epoch, or the rest of it, judge it and save the state."""
@@ -118,14 +137,15 @@ class _Run:
         sums = torch.tensor(place.sums, dtype=torch.float64, device=work.device)
         with self.show.task(f"epoch {epoch}/{config.epochs}", steps, done=place.step) as task:
             for index, (images, labels) in enumerate(self.loaders.train.batches(place.step), place.step):
-                rate = learning_rate(config, (epoch - 1) * steps + index, steps)
+                number = (epoch - 1) * steps + index
+                rate = learning_rate(config, number, steps)
                 total = self.loaders.train.global_images(index)
                 loss, right = work.backward(images, labels, total, f"{config.seed}/{epoch}/{index}")
                 sums += torch.stack((loss, right, torch.full_like(loss, len(labels))))
                 place.step = index + 1
                 verdict = self.guard.look(loss / len(labels), place.step, last=place.step == steps)
                 self._refuse(verdict, images, epoch)
-                work.apply(rate)
+                work.apply(rate, self.on_gradient and partial(self.on_gradient, number))
                 _tell(task, sums, begun, rate)
                 if (verdict.stop or verdict.save) and place.step < steps:
                     place.sums = summed(sums).tolist()
@@ -139,6 +159,14 @@ class _Run:
         self._save(row.val_accuracy)
         self._end_if(any(agree([self.guard.stop()], work.device)))
         return row
+
+    def look(self) -> EpochRow:
+        """Judge the network as it is."""
+        begun, judged, precision = time.perf_counter(), self.work.judged, self.work.precision
+        self.loaders.train.set_epoch(0)
+        some = islice(self.loaders.train.batches(), len(self.loaders.val))
+        seen, held_out = evaluate(judged, some, precision), evaluate(judged, self.loaders.val, precision)
+        return EpochRow(0, *seen, *held_out, lr=0.0, seconds=time.perf_counter() - begun, images_per_s=0.0)
 
     def _judge(self, epoch: int, sums: list[float], rate: float, trained: float, images: torch.Tensor) -> EpochRow:
         loss, right, seen = sums
@@ -166,7 +194,7 @@ class _Run:
     def _end_if(self, asked: bool) -> None:
         if asked:
             place = self.place
-            where = f"epoch {len(place.history)}" + (f" and {place.step} steps" if place.step else "")
+            where = f"epoch {place.done}" + (f" and {place.step} steps" if place.step else "")
             kept = f"the state after {where} is saved" if self.checkpoints else "nothing was saved"
             raise Preempted(f"stopped by SIGTERM, {kept}; the same command goes on from there")
 
@@ -176,7 +204,7 @@ class _Run:
         place = self.place
         if accuracy is None and not all(bool(value.isfinite().all()) for value in self.work.model.parameters()):
             raise TrainingError(
-                f"a weight became NaN or infinite in epoch {len(place.history) + 1}, step {place.step}; "
+                f"a weight became NaN or infinite in epoch {place.done + 1}, step {place.step}; "
                 f"{_kept(self.checkpoints)}. {_ADVICE}"
             )
         if is_main():
@@ -187,16 +215,16 @@ class _Run:
                 "sums": place.sums,
                 "elapsed": place.elapsed,
                 "steps": len(self.loaders.train),
-                "random": _random_state(self.work.device),
+                "random": random_state(self.work.device),
                 "device": self.work.device.type,
             }
-            save_state(self.checkpoints, content, len(place.history), place.step, accuracy)
+            save_state(self.checkpoints, content, place.done, place.step, accuracy)
         self.guard.saved()
 
     def _seed(self, epoch: int) -> None:
         """Dropout and the like draw from torch's own generators: set them, or put them back where they were."""
         if self.place.step and self.place.random is not None and world_size() == 1:
-            _set_random_state(self.work.device, self.place.random)
+            set_random_state(self.work.device, self.place.random)
         else:
             torch.manual_seed(seed_of(f"{self.work.config.seed}/{epoch}/{self.place.step}/{rank()}/layers"))
 
@@ -215,20 +243,20 @@ def _tell(task: Task, sums: torch.Tensor, begun: float, rate: float) -> None:
     task.advance(note=note)
 
 
-def _resume(work: Work, checkpoints: Checkpoints, steps: int, show: Progress) -> _Place:
-    """Put the newest sound state back; where training goes on from."""
+def _resume_(place: _Place, work: Work, checkpoints: Checkpoints, steps: int, show: Progress) -> None:
+    """Put the newest sound state back, if there is one, and `place` to where training goes on from."""
     saved = from_main(lambda: newest_state(checkpoints, show.say))
     if saved is None:
-        return _Place()
+        return
     content = read_state(checkpoints, saved)
     work.restore_(content)
     meet()
     show.say(f"training goes on after {saved} of {work.config.epochs}")
     try:
-        history = [EpochRow(**row) for row in content["history"]]
-        sums = [value / world_size() for value in content["sums"]]  # of all processes; each takes its share
-        random = content["random"] if content["device"] == work.device.type else None
-        place, then = _Place(history, content["step"], sums, content["elapsed"], random), content["steps"]
+        place.history = [EpochRow(**row) for row in content["history"]]
+        place.sums = [value / world_size() for value in content["sums"]]  # of all processes; each takes its share
+        place.random = content["random"] if content["device"] == work.device.type else None
+        place.step, place.elapsed, then = content["step"], content["elapsed"], content["steps"]
     except (KeyError, TypeError) as error:
         raise RunDirectoryError(
             f"'{checkpoints.directory / saved.name}' is of another version; "
@@ -239,7 +267,6 @@ def _resume(work: Work, checkpoints: Checkpoints, steps: int, show: Progress) ->
             f"the data changed since this training was begun: {then} steps an epoch then, {steps} now; "
             f"put them back, or delete '{checkpoints.directory}' to train from the start"
         )
-    return place
 
 
 def _what_went_wrong(
@@ -261,16 +288,3 @@ def _leave(work: Work) -> None:
     if work.average is not None:
         work.model.load_state_dict(work.average.model.state_dict())
     work.model.eval()
-
-
-def _own_random_state(model: nn.Module) -> Any:
-    device = next(model.parameters()).device
-    return torch.random.fork_rng([device.index or 0] if device.type == "cuda" else [], device_type="cuda")
-
-
-def _random_state(device: torch.device) -> torch.Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def _set_random_state(device: torch.device, state: torch.Tensor) -> None:
-    torch.cuda.set_rng_state(state, device) if device.type == "cuda" else torch.set_rng_state(state)

@@ -80,12 +80,18 @@ class Work:
         self.optimizer.zero_grad(set_to_none=True)
         return self._backward(images, targets, total)
 
-    def apply(self, rate: float) -> None:
-        """Make the optimizer's step, of learning rate `rate`, with the gradient of the last `backward`."""
+    def apply(self, rate: float, on_gradient: Callable[[], object] | None = None) -> None:
+        """Make the optimizer's step, of learning rate `rate`, with the gradient of the last `backward`.
+
+        `on_gradient` may change that gradient first: what it adds is clipped with the rest.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        if self.config.clip_norm is not None:
+        if self.config.clip_norm is not None or on_gradient is not None:
             self.scaler.unscale_(self.optimizer)
+        if on_gradient is not None:
+            on_gradient()
+        if self.config.clip_norm is not None:
             clip_norm_(self.model, self.pruned, self.config.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()

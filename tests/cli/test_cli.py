@@ -58,7 +58,7 @@ def refused(result: tuple[int, str, str], code: int, *said: str) -> None:
         (("--num-classes", "7"), 3, "10 classes"),
         (("--data", "no/such/folder"), 3, "does not exist"),
         (("--config", "no_such.toml"), 2, "no such file"),
-        (("--epochs", "0"), 2, "epochs"),
+        (("--epochs", "-1"), 2, "epochs"),
         (("--precision", "fp8"), 2, "precision"),
         (("--stem", "imagenet"), 2, "stem"),
         (("--engine", "--dynamic-size"), 2, "--engine plans for one size of images"),
@@ -135,7 +135,15 @@ def test_other_methods_prune_to_the_same_count(ntksap: Call, tmp_path: Path, met
             ("--pattern", "channel", "--control", "shuffle"),
             "--control shuffle has nothing to shuffle in --pattern channel",
         ),
-        (("--pattern", "channel", "--scope", "layer"), "--scope layer does not apply to channels"),
+        (
+            ("--pattern", "channel", "--scope", "layer", "--channel-sparsity", "0.5", "--sparsity", "0.5"),
+            "give --channel-sparsity or --sparsity, not both",
+        ),
+        (("--method", "l1"), "method l1 judges whole filters, but --pattern unstructured chooses among single weights"),
+        (
+            ("--method", "fpgm", "--pattern", "channel+2:4"),
+            "method fpgm judges whole filters, but --pattern channel+2:4",
+        ),
         (("--round-to", "4"), "--channel-sparsity and --round-to belong to --pattern channel or channel+..."),
         (("--pattern", "channel+128x1"), "no layer fits the pattern 128x1"),
         (
@@ -407,6 +415,19 @@ def test_list(ntksap: Call, what: str) -> None:
     expected = said[what]
 
     assert expected in ntksap("list", what)[1]
+
+
+def test_methods_for_trained_networks_are_listed_after_the_others(ntksap: Call) -> None:
+    listed = json.loads(ntksap("list", "methods", "--json")[1])
+
+    kinds = [row["kind"] for row in listed]
+    assert sorted(kinds) == kinds
+    assert {"l1", "bn-scale", "fpgm", "taylor", "fisher", "obd", "lamp"} == {
+        row["name"] for row in listed if row["kind"] == "trained"
+    }
+    assert {"l1", "bn-scale", "fpgm"} == {
+        row["name"] for row in listed if row["summary"].endswith("--pattern channel only")
+    }
 
 
 def test_defaults_in_the_help_are_those_of_the_configuration() -> None:

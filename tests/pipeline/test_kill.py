@@ -44,7 +44,14 @@ def kill_when(moment: Callable[[Path], bool], out: Path) -> None:
     process.wait()
 
 
-@pytest.mark.parametrize("moment", [begun("prune"), within_epoch, first_epoch, begun("export"), begun("profile")])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        within_epoch,
+        begun("export"),
+        *(pytest.param(moment, marks=pytest.mark.slow) for moment in (begun("prune"), first_epoch, begun("profile"))),
+    ],
+)
 def test_killed_run_goes_on_and_ends_the_same(
     moment: Callable[[Path], bool], finished_run: Path, tmp_path: Path
 ) -> None:

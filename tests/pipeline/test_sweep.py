@@ -303,7 +303,7 @@ def test_a_directory_of_something_else_is_refused(
 
 
 def test_a_plan_names_cells_and_seconds_and_writes_nothing(tiny: str, tmp_path: Path) -> None:
-    settings = {"model": tiny, **SETTINGS, "pattern": ("unstructured", "2:4", "channel"), "scope": "layer"}
+    settings = {"model": tiny, **SETTINGS, "pattern": ("unstructured", "2:4", "channel"), "control": "shuffle"}
 
     plan = plan_sweep(settings, tmp_path / "out", precisions=("fp32", "int8"))
 

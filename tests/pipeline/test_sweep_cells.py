@@ -90,12 +90,28 @@ def test_precisions_of_the_settings_count_where_none_are_asked_for() -> None:
 
 
 def test_a_contradiction_skips_its_cell_with_the_reason() -> None:
-    cells = cells_of(pattern=("unstructured", "channel"), scope="layer", sparsity=0.8)
+    cells = cells_of(pattern=("unstructured", "channel"), control="shuffle", sparsity=0.8)
 
-    assert [None, None, "--scope layer does not apply to channels; they are compared over all groups"] == [
-        cell.reason for cell in cells
-    ]
+    said = "--control shuffle has nothing to shuffle in --pattern channel; use channel+... or --control reinit"
+    assert [None, None, said] == [cell.reason for cell in cells]
     assert cells[2].config is None
+
+
+def test_criteria_for_filters_run_with_channels_and_are_skipped_elsewhere() -> None:
+    cells = cells_of(method=("l1", "taylor"), pattern=("unstructured", "channel"), sparsity=0.8)
+
+    assert [False, True, False, False, False] == [cell.config is None for cell in cells]
+    assert str(cells[1].reason).startswith("method l1 judges whole filters, but --pattern unstructured chooses among")
+
+
+def test_a_share_of_each_groups_channels_is_one_cell_and_no_budget_of_the_others() -> None:
+    cells = cells_of(pattern=("unstructured", "channel"), scope="layer", channel_sparsity=0.6, sparsity=(0.8, 0.9))
+
+    names = ["dense", "magnitude-unstructured-0.8", "magnitude-unstructured-0.9", "magnitude-channel-channels0.6"]
+    assert names == [cell.name.replace("ntksap", "magnitude") for cell in cells]
+    assert [None] * 4 == [cell.reason for cell in cells]
+    shares = [cell.config.channel_share for cell in cells if cell.config is not None]
+    assert [None, None, None, 0.6] == shares
 
 
 @pytest.mark.parametrize(
@@ -110,7 +126,8 @@ def test_a_contradiction_skips_its_cell_with_the_reason() -> None:
         ({"sparsity": 0.8, "pattern": ("2:4", "1:4")}, None, "--sparsity applies to none of the patterns 2:4, 1:4"),
         ({}, ("fp32", "int4"), "--precision takes fp32, fp16, int8, by commas; got 'fp32,int4'"),
         ({}, (), "--precision takes fp32, fp16, int8, by commas; got ''"),
-        ({"scope": "layer", "pattern": "channel"}, None, "--scope layer does not apply to channels"),
+        ({"control": "shuffle", "pattern": "channel"}, None, "--control shuffle has nothing to shuffle"),
+        ({"method": "l1", "pattern": "2:4"}, None, "method l1 judges whole filters, but --pattern 2:4 chooses among"),
         ({"epochs": 0}, None, "epochs: input should be greater than or equal to 1; got 0"),
         ({"channel_sparsity": 0.5, "pattern": "channel+2:4", "sparsity": 2}, None, "sparsity must be in [0, 1); got 2"),
     ],

@@ -124,6 +124,18 @@ def test_it_keeps_nearly_what_the_best_network_would(share: float, every_network
     assert 0.93 * best <= plan.mask(law.model).kept <= best
 
 
+def test_the_same_share_of_every_group_goes_until_it_is_fast_enough() -> None:
+    law = Law(net())
+
+    plan, reached = chosen(law, 0.6, scope="layer")
+
+    assert law.ms_of(plan) == reached.measured.ms <= reached.asked_ms
+    gone = [(group.channels - group.kept, group.channels) for group in plan.groups if group.reason is None]
+    share = min(some / channels for some, channels in gone)
+    assert share > 0
+    assert [min(channels - 1, math.ceil(share * channels - 1e-9)) for _, channels in gone] == [some for some, _ in gone]
+
+
 def test_channels_go_in_the_steps_in_which_they_cost_time() -> None:
     law = Law(net(), step=4)
 

@@ -47,7 +47,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Answers:
 
 
 def everything() -> dict[str, Any]:
-    works = (odd_kinds, unsynced_weights, normalized, judged, decisions, stopped, mismatched, diverging)
+    works = (hooked, odd_kinds, unsynced_weights, normalized, judged, decisions, stopped, mismatched, diverging)
     answers = {kind: trained(kind) for kind in SETTINGS}
     return answers | {work.__name__: work() for work in works}
 
@@ -70,6 +70,30 @@ def trained(kind: str) -> dict[str, Any]:
     zeros = sum(int((model.get_parameter(name)[~kept] != 0).sum()) for name, kept in mask.items())
     rows = [[row.train_loss, row.train_accuracy, row.val_loss, row.val_accuracy] for row in log.history]
     return {"weights": weights.tolist(), "rows": rows, "revived": zeros}
+
+
+def hooked() -> dict[str, Any]:
+    """What a hook on gradients sees, and what comes of its changes."""
+    model, seen = net(), []
+
+    def on_gradient(step: int) -> None:
+        gradient = model.fc.weight.grad
+        assert gradient is not None
+        seen.append([step, float(gradient.double().norm())])
+        gradient.add_(model.fc.weight.detach(), alpha=0.1)
+
+    train(model, Mask.dense(model), digits(), config(epochs=2), on_gradient=on_gradient, start_epoch=1)
+    return {"seen": seen, "weights": model.fc.weight.flatten().tolist()}
+
+
+def test_a_hook_sees_averaged_gradients_in_every_process(together: Answers) -> None:
+    alone = hooked()
+    first, second = (answers["hooked"] for answers in together)
+
+    assert first == second
+    assert [step for step, _ in alone["seen"]] == [step for step, _ in first["seen"]] == [4, 5, 6, 7]
+    assert alone["seen"][0][1] == pytest.approx(first["seen"][0][1], rel=1e-3)
+    assert alone["weights"] == pytest.approx(first["weights"], abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("kind", SETTINGS)

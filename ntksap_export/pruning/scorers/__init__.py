@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any, Protocol, cast
 
@@ -19,7 +19,11 @@ Scores = Mapping[str, torch.Tensor]
 
 
 class Scorer(Protocol):
-    """What makes a score for each weight."""
+    """What makes a score for each weight.
+
+    One that judges whole filters says so by an attribute `side` of `out`, and may have a method
+    `check(model, shape, names)` that refuses layers which it cannot judge; see `scorers/filters.py`.
+    """
 
     @property
     def default_rounds(self) -> int:
@@ -34,6 +38,46 @@ class Scorer(Protocol):
 
         Parameters, buffers, modes and random states of and around `model` are left as they were found.
         """
+
+
+def judges_filters(scorer: Scorer) -> bool:
+    """Whether only the sums of the scores over whole filters mean something."""
+    return getattr(scorer, "side", "both") == "out"
+
+
+def check_filters(scorer: Scorer, model: nn.Module, shape: tuple[int, int, int], names: Iterable[str]) -> None:
+    """Let a scorer refuse layers whose filters it cannot judge.
+
+    Args:
+        scorer: of any kind; most can judge all.
+        model: left untouched.
+        shape: (C, H, W) of its input.
+        names: parameter names of the weights whose filters may go.
+
+    Raises:
+        ConfigError: names the layers, and what to do.
+    """
+    check = getattr(scorer, "check", None)
+    if check is not None:
+        check(model, shape, names)
+
+
+def check_pattern(method: str, pattern: str) -> None:
+    """Refuse a method that judges whole filters where single weights, or blocks of them, are chosen.
+
+    Args:
+        method: a name; of no scorer is nothing known, and nothing refused.
+        pattern: as `--pattern` has it.
+
+    Raises:
+        ConfigError: names what to use instead.
+    """
+    if method in SCORERS and SCORERS[method].filters and pattern != "channel":
+        others = ", ".join(name for name, entry in SCORERS.items() if entry.kind == "trained" and not entry.filters)
+        raise ConfigError(
+            f"method {method} judges whole filters, but --pattern {pattern} chooses among single weights; "
+            f"use --pattern channel, or --method magnitude, {others}"
+        )
 
 
 def make_scorer(name: str, **options: Any) -> Scorer:
@@ -52,4 +96,4 @@ def make_scorer(name: str, **options: Any) -> Scorer:
     return cast("Scorer", getattr(import_module(module), factory)(**own))
 
 
-__all__ = ["SCORERS", "Scorer", "Scores", "make_scorer"]
+__all__ = ["SCORERS", "Scorer", "Scores", "check_filters", "check_pattern", "judges_filters", "make_scorer"]

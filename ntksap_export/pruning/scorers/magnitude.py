@@ -1,9 +1,9 @@
-"""Magnitude at initialization: keep the largest weights.
+"""Magnitude: keep the largest weights.
 
     score = |w|
 
-Needs no data. With Kaiming initialization the standard deviation is sqrt(2 / fan-in), so that this only says which
-layers keep how much: wide fan-in is pruned most.
+Needs no data. On a trained network the oldest criterion there is. At initialization, with Kaiming's standard deviation
+of sqrt(2 / fan-in), it only says which layers keep how much: wide fan-in is pruned most.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ Where it differs from the reference code:
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,10 @@ PRECISIONS = ("auto", "fp32", "bf16")
 BF16_EPSILON = 0.01
 
 
+Draw = Callable[[str, torch.Generator], torch.Tensor]
+Sampler = Callable[[nn.Module, tuple[int, ...]], Draw]
+
+
 @dataclass(frozen=True, slots=True)
 class NtkSap:
     """The scorer.
@@ -53,6 +58,8 @@ class NtkSap:
         default_rounds: T in the paper's CIFAR-10 runs.
         precision: of the gradients: `fp32`, `bf16`, or `auto`: bf16 where the device multiplies it fast, if epsilon is
             at least 0.01. Logits and what leads to them are float32 in any case.
+        sampler: what th is drawn from, where that is not Kaiming normal: called with the model and the shape of an
+            image, it gives a function of a weight's name and a generator, whose device the draw is on.
 
     Raises:
         ConfigError: epsilon not above 0, draws below 1, or an unknown precision.
@@ -63,6 +70,7 @@ class NtkSap:
     default_rounds: int = 20
     revives: bool = False
     precision: str = "auto"
+    sampler: Sampler | None = None
 
     def __post_init__(self) -> None:
         if not self.epsilon > 0:
@@ -77,12 +85,13 @@ class NtkSap:
         parameters = dict(model.named_parameters())
         weights: Tensors = {name: parameters[name] for name in mask}
         device = next(iter(weights.values())).device
+        draw = _kaiming(weights) if self.sampler is None else self.sampler(model, inputs.shape)
         gradients = torch.bfloat16 if self._takes_bf16(device) else torch.float32
 
         def contribution(item: tuple[int, int]) -> Tensors:
             generator = inputs.generator(device, round_index, *item)
             images = torch.randn(inputs.batch_size, *inputs.shape, generator=generator, device=device)
-            return self._derivative(model, mask, weights, images, generator, gradients)
+            return self._derivative(model, mask, draw, images, generator, gradients)
 
         sums = {name: _channels_last(torch.zeros(weight.shape, device=device)) for name, weight in weights.items()}
         items = list(itertools.product(range(self.draws), range(inputs.batches)))
@@ -99,13 +108,13 @@ class NtkSap:
         self,
         model: nn.Module,
         mask: Mask,
-        weights: Tensors,
+        draw: Draw,
         images: torch.Tensor,
         generator: torch.Generator,
         gradients: torch.dtype,
     ) -> Tensors:
         """The derivative of || f(z; th * m) - f(z; (th + D) * m) ||^2 by m, for one draw of th and D."""
-        th = {name: _normal(weight, weight_std(weight), generator).mul_(mask[name]) for name, weight in weights.items()}
+        th = {name: draw(name, generator).mul_(kept) for name, kept in mask.items()}
         moved = {name: _normal(t, self.epsilon, generator).mul_(mask[name]).add_(t) for name, t in th.items()}
         here = {name: _channels_last(t).requires_grad_() for name, t in th.items()}
         there = {name: _channels_last(t).requires_grad_() for name, t in moved.items()}
@@ -118,6 +127,10 @@ class NtkSap:
         parts = torch.autograd.grad(difference.square().sum(), leaves, materialize_grads=True)
         terms = [leaf.detach().mul_(part) for leaf, part in zip(leaves, parts, strict=True)]
         return {name: g0.add_(g1) for name, g0, g1 in zip(here, terms, terms[len(here) :], strict=False)}
+
+
+def _kaiming(weights: Tensors) -> Draw:
+    return lambda name, generator: _normal(weights[name], weight_std(weights[name]), generator)
 
 
 def _normal(like: torch.Tensor, std: float, generator: torch.Generator) -> torch.Tensor:

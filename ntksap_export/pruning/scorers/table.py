@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
 class ScorerInfo:
-    """One method: where its class stands, whether it reads images and labels, and what it does."""
+    """One method.
+
+    Attributes:
+        target: where its class stands.
+        needs_data: whether it reads images and labels.
+        summary: what it does.
+        options: settings that it takes.
+        kind: whether it judges a network as it was drawn, or one that was trained.
+        filters: whether it judges whole filters, so that channels alone can be chosen by it.
+    """
 
     target: str
     needs_data: bool
     summary: str
     options: tuple[str, ...] = ()
+    kind: Literal["initialization", "trained"] = "initialization"
+    filters: bool = False
 
 
 SCORERS: dict[str, ScorerInfo] = {
@@ -20,7 +32,7 @@ SCORERS: dict[str, ScorerInfo] = {
         "ntksap_export.pruning.scorers.ntksap:NtkSap",
         False,
         "Keep what moves the spectrum of the neural tangent kernel most (Wang, Li & Sun, ICLR 2023)",
-        options=("epsilon", "draws"),
+        options=("epsilon", "draws", "sampler"),
     ),
     "snip": ScorerInfo(
         "ntksap_export.pruning.scorers.snip:Snip",
@@ -65,7 +77,7 @@ SCORERS: dict[str, ScorerInfo] = {
     "magnitude": ScorerInfo(
         "ntksap_export.pruning.scorers.magnitude:Magnitude",
         False,
-        "Keep the largest initial weights",
+        "Keep the largest weights, drawn or trained",
     ),
     "random": ScorerInfo(
         "ntksap_export.pruning.scorers.random:RandomDensities",
@@ -76,5 +88,51 @@ SCORERS: dict[str, ScorerInfo] = {
         "ntksap_export.pruning.scorers.erk:erk",
         False,
         "Erdos-Renyi-Kernel layer densities, by chance (Evci et al., ICML 2020): the strong control",
+    ),
+    "l1": ScorerInfo(
+        "ntksap_export.pruning.scorers.l1:L1",
+        False,
+        "Keep the filters of large weights (Li et al., ICLR 2017)",
+        kind="trained",
+        filters=True,
+    ),
+    "bn-scale": ScorerInfo(
+        "ntksap_export.pruning.scorers.bn_scale:BnScale",
+        False,
+        "Keep the filters that the BatchNorm behind them scales up: network slimming (Liu et al., ICCV 2017)",
+        kind="trained",
+        filters=True,
+    ),
+    "fpgm": ScorerInfo(
+        "ntksap_export.pruning.scorers.fpgm:Fpgm",
+        False,
+        "Keep the filters far from the geometric median of their layer (He et al., CVPR 2019)",
+        kind="trained",
+        filters=True,
+    ),
+    "taylor": ScorerInfo(
+        "ntksap_export.pruning.scorers.taylor:Taylor",
+        True,
+        "Keep what would change the loss most to first order (Molchanov et al., CVPR 2019)",
+        kind="trained",
+    ),
+    "fisher": ScorerInfo(
+        "ntksap_export.pruning.scorers.fisher:Fisher",
+        True,
+        "Keep what would change the loss most to second order, by the Fisher information (Theis et al., 2018)",
+        kind="trained",
+    ),
+    "obd": ScorerInfo(
+        "ntksap_export.pruning.scorers.obd:Obd",
+        True,
+        "Keep what would raise the loss most, by the diagonal of the Hessian (LeCun, Denker & Solla, NIPS 1989)",
+        options=("probes",),
+        kind="trained",
+    ),
+    "lamp": ScorerInfo(
+        "ntksap_export.pruning.scorers.lamp:Lamp",
+        False,
+        "Keep the weights that are large beside what their layer keeps anyway (Lee et al., ICLR 2021)",
+        kind="trained",
     ),
 }
