@@ -20,10 +20,10 @@ def test_a_trained_network_goes_the_whole_road(ntksap: Call, finished_run: Path,
     home = tmp_path / "out"
     flags = (*SMALL_FLAGS, "--epochs", "0", "--sparsity", "0.5", "--json")
     code, out, err = ntksap("prune-finetune-export", "resnet20", "--weights", finished_run, *flags, "--out", home)
-    settings = json.loads((home / "config.json").read_text())["ntksap"]["config"]
-    told, page = json.loads(out), (home / "report.md").read_text()
 
     assert code == 0, err
+    settings = json.loads((home / "config.json").read_text())["ntksap"]["config"]
+    told, page = json.loads(out), (home / "report.md").read_text()
     assert ("l1", "channel", 0, True) == (told["method"], told["pattern"], told["epochs"], told["parity"])
     assert (0.01, "step", [0.5, 0.75], 0.0, False) == tuple(
         settings[key] for key in ("lr", "schedule", "milestones", "warmup-epochs", "nesterov")

@@ -233,3 +233,20 @@ def test_words_after_the_last_operator_are_refused() -> None:
 def test_a_plan_wants_its_own_shapes() -> None:
     with pytest.raises(ValueError, match=r"the inputs are \[\(1, 2, 3, 1\)\]; the plan was made for \[\(2, 1, 3\)\]"):
         NativePlan(TINY).run([np.zeros((1, 2, 3, 1), np.float32)])
+
+
+@needs_library
+@pytest.mark.parametrize("isa", ["portable", "avx2", ""])
+def test_a_stride_of_two_reads_rows_of_any_length(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NTKSAP_ENGINE_ISA", isa)
+    draw = np.random.default_rng(0)
+    weights = draw.standard_normal((1, 2, 3, 3)).astype(np.float32)
+    for width in (5, 7, 8, 14, 15, 16, 28, 29, 31, 32, 33, 47, 57, 62, 66):
+        images = draw.standard_normal((1, 2, 5, width)).astype(np.float32)
+        expected = F.conv2d(torch.from_numpy(images), torch.from_numpy(weights), stride=2, padding=1).relu().numpy()
+        code = conv([0], 1, kernel=3, stride=2, pad=1, act=RELU, sparse=False, weights=0, nnz=18)
+        shapes = [(2, 5, width, 4), (1, 3, expected.shape[3], 4)]
+
+        (found,) = NativePlan(raw_plan(shapes, [0], [1], [code], weights.tobytes())).run([images])
+
+        np.testing.assert_allclose(expected, found, atol=1e-5, err_msg=f"width {width}")
