@@ -25,7 +25,8 @@ from typing import Any
 import analysis_tables
 from common import RESULTS, save
 
-DOCS = Path(__file__).parents[1] / "docs" / "analysis.md"
+ROOT = Path(__file__).parents[1]
+DOCS = (ROOT / "docs" / "analysis.md", ROOT / "README.md")
 METHODS = ("ntksap", "snip", "grasp", "synflow", "iter-snip", "magnitude", "random")
 NETWORKS = ("mlp7_linear", "mlp7", "lenet5_linear", "lenet5")
 RATIOS = ("0", "0.1", "0.3", "0.5", "0.7", "0.9")
@@ -61,8 +62,12 @@ def spectra() -> list[Job]:
         for method in METHODS
     ]
     named = " ".join(f"--mask spectra-{method}/mask.safetensors" for method in METHODS)
-    look = f"analyze resnet20 --data {{data}} --images 64 --seeds 3 --only ntk,structure {named} --out spectra"
-    return [*masks, Job("spectra", "spectra", (look,), lambda place: {"analysis": _json(place / "analysis.json")})]
+    look = f"analyze resnet20 --data {{data}} --images 64 --only ntk,structure {named}"
+    return [
+        *masks,
+        Job("spectra", "spectra", (f"{look} --form classes --out spectra",), _compared),
+        Job("spectra", "spectra-sum", (f"{look} --form sum --seeds 3 --out spectra-sum",), _compared),
+    ]
 
 
 def jacobians() -> list[Job]:
@@ -139,9 +144,17 @@ def _dense(name: str, suite: str, network: str) -> Job:
     return Job(suite, name, (prune, train), _trained)
 
 
+def _compared(place: Path) -> Json:
+    networks = _json(place / "analysis.json")["networks"]
+    for network in networks:
+        network["structure"].pop("layers")
+    return {"networks": networks}
+
+
 def _jacobian(place: Path) -> Json:
-    network = _json(place / "analysis.json")["networks"][-1]
-    return {"isometry": network["isometry"]}
+    """Without each value of each image."""
+    isometry = _json(place / "analysis.json")["networks"][-1]["isometry"]
+    return {"isometry": {key: value for key, value in isometry.items() if key not in ("values", "image_means")}}
 
 
 def _trained(place: Path) -> Json:
@@ -186,6 +199,10 @@ def run(job: Job, folder: Path, data: str, threads: str) -> None:
     _times(folder, job).write_text(json.dumps(seconds))
 
 
+def _shown(command: str) -> str:
+    return command.replace("{data}", "CIFAR10")
+
+
 def _times(folder: Path, job: Job) -> Path:
     return folder / f"{job.name}.seconds.json"
 
@@ -194,7 +211,7 @@ def row(job: Job, folder: Path) -> Json | None:
     """What a finished job found."""
     if not _times(folder, job).is_file():
         return None
-    told = {"suite": job.suite, "job": job.name, "commands": [f"ntksap {command}" for command in job.commands]}
+    told = {"suite": job.suite, "job": job.name, "commands": [f"ntksap {_shown(command)}" for command in job.commands]}
     return {**told, "seconds": json.loads(_times(folder, job).read_text()), **job.read(folder / job.name)}
 
 
@@ -229,7 +246,8 @@ def main() -> None:
         save("analysis", rows, analysis_tables.text(rows))
     if options.write_docs:
         rows = _json(RESULTS / "analysis.json")["rows"]
-        DOCS.write_text(analysis_tables.fill(DOCS.read_text(encoding="utf-8"), rows), encoding="utf-8")
+        for document in DOCS:
+            document.write_text(analysis_tables.fill(document.read_text(encoding="utf-8"), rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ PAPER = {
 }
 RATIOS = ("0", "0.1", "0.3", "0.5", "0.7", "0.9")
 TITLES = {
-    "spectra": "NTK of ResNet-20 at 73.8 % sparsity",
+    "spectra": "NTK of ResNet-20 at 73.8 % sparsity, of each logit",
+    "spectra_sum": "The same of the sum of the logits, mean of three initializations",
     "jacobians": "Mean singular value of the Jacobian after L1 pruning",
     "mlp7": "MLP-7-Linear, 80 % of the neurons of each layer removed",
     "resnet20": "ResNet-20 on CIFAR-10 at 70 % sparsity",
@@ -45,20 +46,29 @@ def fill(document: str, rows: Sequence[Row]) -> str:
 
 
 def spectra(rows: Sequence[Row]) -> str:
+    """The kernels of single logits."""
+    return _spectra(rows, "spectra")
+
+
+def spectra_sum(rows: Sequence[Row]) -> str:
+    """The kernel of their sum."""
+    return _spectra(rows, "spectra-sum")
+
+
+def _spectra(rows: Sequence[Row], job: str) -> str:
     """One line a network: what its kernel is beside the dense one's, and what its mask left."""
-    found = next((row["analysis"] for row in rows if row["job"] == "spectra"), None)
-    if found is None:
+    networks = next((row["networks"] for row in rows if row["job"] == job), None)
+    if networks is None:
         return ""
     heads = (
         "network", "density", "effective", "trace", "top eigenvalue", "of dense", "condition", "effective rank",
-        "alignment", "distance, decades",
+        "alignment", "distance, decades", "relative distance",
     )  # fmt: skip
-    dense = found["networks"][0]["ntk"]
-    return aligned(heads, [_spectrum(network, dense) for network in found["networks"]], 1)
+    return aligned(heads, [_spectrum(network, networks[0]["ntk"]) for network in networks], 1)
 
 
 def _spectrum(network: Row, dense: Row) -> list[str]:
-    ntk, distance = network["ntk"], network["ntk"].get("distance") or {}
+    ntk = network["ntk"]
     return [
         network["name"].removeprefix("spectra-"),
         f"{network['density']:.3f}",
@@ -69,7 +79,8 @@ def _spectrum(network: Row, dense: Row) -> list[str]:
         _number(ntk["condition"]),
         _number(ntk["effective_rank"]),
         _number(ntk.get("alignment"), ".3f"),
-        _number(distance.get("decades"), ".3f"),
+        _number(ntk.get("distance_log10"), ".3f"),
+        _number(ntk.get("distance_relative"), ".3f"),
     ]
 
 
@@ -134,7 +145,7 @@ def resnet20(rows: Sequence[Row]) -> str:
         if job in found
     ]
     heads = ("", "density", "FLOP density", "epochs in all", "accuracy, %", "mean JSV, before and after", "seconds")
-    return aligned(heads, lines, 1)
+    return aligned(heads, lines, 1) if lines else ""
 
 
 def epochs_of(row: Row) -> int:
@@ -162,4 +173,10 @@ def _number(value: float | None, form: str = ".3g") -> str:
     return "" if value is None else f"{value:{form}}"
 
 
-TABLES: dict[str, Table] = {"spectra": spectra, "jacobians": jacobians, "mlp7": mlp7, "resnet20": resnet20}
+TABLES: dict[str, Table] = {
+    "spectra": spectra,
+    "spectra_sum": spectra_sum,
+    "jacobians": jacobians,
+    "mlp7": mlp7,
+    "resnet20": resnet20,
+}

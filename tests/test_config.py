@@ -211,7 +211,7 @@ def test_a_configuration_cannot_be_changed_but_copied() -> None:
     assert (0.1, 0.2) == (config.lr, config.with_values(lr=0.2).lr)
     assert config == config.with_values()
     with pytest.raises(ConfigError, match="epochs: "):
-        config.with_values(epochs=0)
+        config.with_values(epochs=-1)
     with pytest.raises(ConfigError, match="unknown key 'speed'"):
         config.with_values(speed=1)
 
