@@ -164,7 +164,7 @@ def _trained(place: Path) -> Json:
         "flop_density": mask["table"]["flop_density"],
         "search": mask.get("search"),
         "recovery": metrics.get("recovery"),
-        "history": metrics["history"],
+        "history": [row["val_accuracy"] for row in metrics["history"]],
         "final_accuracy": metrics["final"]["val_accuracy"],
         "start_epochs": 10 if _json(place / "config.json")["ntksap"]["config"]["weights"] else 0,
     }
