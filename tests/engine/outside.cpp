@@ -64,7 +64,8 @@ void run_plan(char** argv) {
   const int64_t batch = std::atoll(argv[7]);
   char error[256] = "";
   ntksap_plan* plan = nullptr;
-  if (find<decltype(&ntksap_create)>(library, "ntksap_create")(bytes.data(), bytes.size(), &plan, error, sizeof error)) fail(error);
+  if (find<decltype(&ntksap_create)>(library, "ntksap_create")(bytes.data(), bytes.size(), &plan, error, sizeof error))
+    fail(error);
   uint32_t inputs = 0, outputs = 0;
   find<decltype(&ntksap_plan_io)>(library, "ntksap_plan_io")(plan, &inputs, &outputs);
   std::vector<std::vector<float>> results(outputs);
@@ -76,7 +77,9 @@ void run_plan(char** argv) {
     places.push_back(results[i].data());
   }
   const float* given = images.data();
-  if (find<decltype(&ntksap_run)>(library, "ntksap_run")(plan, &given, places.data(), batch, std::atoi(argv[6]), error, sizeof error)) fail(error);
+  if (find<decltype(&ntksap_run)>(library, "ntksap_run")(plan, &given, places.data(), batch, std::atoi(argv[6]), error,
+                                                         sizeof error))
+    fail(error);
   write(argv[5], results[0].data(), results[0].size());
   find<decltype(&ntksap_destroy)>(library, "ntksap_destroy")(plan);
 }
@@ -107,7 +110,8 @@ void run_session(char** argv) {
   OrtMemoryInfo* memory;
   OrtValue *input, *output = nullptr;
   check(ort::CreateCpuMemoryInfo(api)(ort::kArena, 0, &memory));
-  check(ort::CreateTensorWithDataAsOrtValue(api)(memory, images.data(), images.size() * sizeof(float), shape, 4, ort::kFloat, &input));
+  check(ort::CreateTensorWithDataAsOrtValue(api)(memory, images.data(), images.size() * sizeof(float), shape, 4,
+                                                 ort::kFloat, &input));
   const char *input_name = "x0", *output_name = "y0";
   check(ort::Run(api)(session, nullptr, &input_name, &input, 1, &output_name, 1, &output));
 
@@ -132,7 +136,10 @@ void run_session(char** argv) {
 
 int main(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "";
-  if (mode == "plan" && argc == 8) run_plan(argv);
-  else if (mode == "ort" && argc == 12) run_session(argv);
-  else fail("see the head of outside.cpp");
+  if (mode == "plan" && argc == 8)
+    run_plan(argv);
+  else if (mode == "ort" && argc == 12)
+    run_session(argv);
+  else
+    fail("see the head of outside.cpp");
 }

@@ -1,5 +1,5 @@
-// Many short jobs on the engine's thread pool, each counted: every index must be called once, and what a job wrote must be
-// there for its caller. Meant for the thread sanitizer (test_pool.py); prints the number of calls.
+// Many short jobs on the engine's thread pool, each counted: every index must be called once, and what a job wrote must
+// be there for its caller. Meant for the thread sanitizer (test_pool.py); prints the number of calls.
 #include <cstdio>
 #include <cstdlib>
 #include <thread>

@@ -10,8 +10,8 @@ namespace {
 constexpr int64_t kSlack = 64;  // floats behind a buffer that a whole vector may read
 
 bool same_planes(const Layout& a, const Layout& b) {
-  return a.height == b.height && a.width == b.width && a.gap == b.gap && a.lanes == b.lanes && a.pitch == b.pitch && a.origin == b.origin &&
-         a.stride == b.stride;
+  return a.height == b.height && a.width == b.width && a.gap == b.gap && a.lanes == b.lanes && a.pitch == b.pitch &&
+         a.origin == b.origin && a.stride == b.stride;
 }
 
 int64_t rounded(int64_t n) { return (n + kSlack + kVector - 1) / kVector * kVector; }
@@ -46,7 +46,8 @@ size_t BufferPlan::slot_for(const Request& request) {
 void BufferPlan::place() {
   std::vector<size_t> order(requests_.size());
   std::iota(order.begin(), order.end(), size_t(0));
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return requests_[a].begin < requests_[b].begin; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return requests_[a].begin < requests_[b].begin; });
   slot_of_.assign(requests_.size(), 0);
   for (const size_t i : order) slot_of_[i] = slot_for(requests_[i]);
   floats_ = 0;

@@ -87,7 +87,8 @@ int ntksap_create(const void* bytes, uint64_t size, ntksap_plan** plan, char* er
   });
 }
 
-int ntksap_run(ntksap_plan* plan, const float* const* inputs, float* const* outputs, int64_t batch, int threads, char* error, size_t error_size) {
+int ntksap_run(ntksap_plan* plan, const float* const* inputs, float* const* outputs, int64_t batch, int threads,
+               char* error, size_t error_size) {
   return guarded(error, error_size, [&] {
     check_run(plan, inputs, outputs, batch);
     const size_t lanes = threads_asked(threads);
@@ -98,8 +99,8 @@ int ntksap_run(ntksap_plan* plan, const float* const* inputs, float* const* outp
   });
 }
 
-int ntksap_run_on(ntksap_plan* plan, const float* const* inputs, float* const* outputs, int64_t batch, size_t lanes, ntksap_parallel_for parallel_for,
-                  void* pool, char* error, size_t error_size) {
+int ntksap_run_on(ntksap_plan* plan, const float* const* inputs, float* const* outputs, int64_t batch, size_t lanes,
+                  ntksap_parallel_for parallel_for, void* pool, char* error, size_t error_size) {
   return guarded(error, error_size, [&] {
     check_run(plan, inputs, outputs, batch);
     need(parallel_for, "a null pointer in place of parallel_for");

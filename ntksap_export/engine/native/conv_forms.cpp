@@ -29,7 +29,8 @@ struct Segment {
 };
 
 // The entries of each row in columns [begin, end); `next` remembers where each row stands.
-std::vector<Segment> segments_of(const Entries& e, uint32_t row_begin, std::vector<uint64_t>& next, uint32_t end, bool every_row) {
+std::vector<Segment> segments_of(const Entries& e, uint32_t row_begin, std::vector<uint64_t>& next, uint32_t end,
+                                 bool every_row) {
   std::vector<Segment> segments;
   for (uint32_t i = 0; i < next.size(); ++i) {
     const uint64_t begin = next[i], stop = e.starts[row_begin + i + 1];
@@ -38,7 +39,8 @@ std::vector<Segment> segments_of(const Entries& e, uint32_t row_begin, std::vect
     next[i] = j;
     if (every_row || j > begin) segments.push_back({row_begin + i, begin, j - begin});
   }
-  std::stable_sort(segments.begin(), segments.end(), [](const Segment& a, const Segment& b) { return a.length < b.length; });
+  std::stable_sort(segments.begin(), segments.end(),
+                   [](const Segment& a, const Segment& b) { return a.length < b.length; });
   return segments;
 }
 
@@ -53,7 +55,8 @@ Entry entry(const Entries& e, const Segment& s, uint64_t j, uint32_t fallback) {
   return {0.0f, s.length ? uint32_t(e.columns[s.begin + s.length - 1]) : fallback};
 }
 
-void add_pair(SparseForm& form, SparseBlock& block, const Entries& e, const std::vector<int32_t>& offsets, const Segment& a, const Segment& b) {
+void add_pair(SparseForm& form, SparseBlock& block, const Entries& e, const std::vector<int32_t>& offsets,
+              const Segment& a, const Segment& b) {
   const uint64_t length = rounded(std::max(a.length, b.length), 2);
   for (uint64_t j = 0; j < length; ++j) {
     for (const Segment* s : {&a, &b}) {
@@ -102,7 +105,8 @@ Entries entries_of(const Weights& weights, const Census& census) {
   return e;
 }
 
-SparseForm make_sparse(const Entries& e, const std::vector<int32_t>& offsets, const Choice& choice, uint32_t row_begin, uint32_t row_end) {
+SparseForm make_sparse(const Entries& e, const std::vector<int32_t>& offsets, const Choice& choice, uint32_t row_begin,
+                       uint32_t row_end) {
   SparseForm form;
   form.vectors = choice.vectors;
   form.packed = choice.packed;
@@ -124,7 +128,8 @@ SparseForm make_sparse(const Entries& e, const std::vector<int32_t>& offsets, co
   return form;
 }
 
-DenseForm make_dense(const Entries& e, const std::vector<int32_t>& offsets, const Choice& choice, int height, uint32_t row_begin, uint32_t row_end) {
+DenseForm make_dense(const Entries& e, const std::vector<int32_t>& offsets, const Choice& choice, int height,
+                     uint32_t row_begin, uint32_t row_end) {
   DenseForm form;
   form.vectors = choice.vectors;
   form.height = height;
@@ -139,7 +144,8 @@ DenseForm make_dense(const Entries& e, const std::vector<int32_t>& offsets, cons
   for (uint32_t row = row_begin; row < row_end; ++row) {
     const uint64_t i = row - row_begin;
     for (uint64_t j = e.starts[row]; j < e.starts[row + 1]; ++j) {
-      const uint32_t k = uint32_t(e.columns[j]), begin = k / form.block * form.block, width = std::min(form.block, form.columns - begin);
+      const uint32_t k = uint32_t(e.columns[j]), begin = k / form.block * form.block,
+                     width = std::min(form.block, form.columns - begin);
       form.values[begin * row_blocks * h + i / h * h * width + (k - begin) * h + i % h] = e.values[j];
     }
   }

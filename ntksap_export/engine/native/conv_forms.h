@@ -31,7 +31,9 @@ struct Choice {
 };
 
 // `offsets`: of every column, in floats from a tile's source. Rows [row_begin, row_end) only.
-SparseForm make_sparse(const Entries&, const std::vector<int32_t>& offsets, const Choice&, uint32_t row_begin, uint32_t row_end);
-DenseForm make_dense(const Entries&, const std::vector<int32_t>& offsets, const Choice&, int height, uint32_t row_begin, uint32_t row_end);
+SparseForm make_sparse(const Entries&, const std::vector<int32_t>& offsets, const Choice&, uint32_t row_begin,
+                       uint32_t row_end);
+DenseForm make_dense(const Entries&, const std::vector<int32_t>& offsets, const Choice&, int height, uint32_t row_begin,
+                     uint32_t row_end);
 
 }  // namespace ntksap

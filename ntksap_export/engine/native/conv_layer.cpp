@@ -45,9 +45,12 @@ uint64_t bytes_of(const V& v) {
 
 }  // namespace
 
-uint64_t SparseForm::bytes() const { return bytes_of(values) + bytes_of(offsets) + bytes_of(packed_offsets) + bytes_of(rows); }
+uint64_t SparseForm::bytes() const {
+  return bytes_of(values) + bytes_of(offsets) + bytes_of(packed_offsets) + bytes_of(rows);
+}
 
-ConvLayer::ConvLayer(const Op& op, const TensorInfo& in, const TensorInfo& out, const Layout& from, const Layout& to, const ConvKernels& kernels)
+ConvLayer::ConvLayer(const Op& op, const TensorInfo& in, const TensorInfo& out, const Layout& from, const Layout& to,
+                     const ConvKernels& kernels)
     : op_(op), in_(in), from_(from), to_(to), kernels_(kernels), geometry_(conv_geometry(op, in, out, from, to)) {
   census_ = census_of(op.weights);
   nnz_ = census_.starts.back();
@@ -57,7 +60,9 @@ ConvLayer::ConvLayer(const Op& op, const TensorInfo& in, const TensorInfo& out, 
   if (op.weights.bias) std::copy(op.weights.bias, op.weights.bias + op.weights.rows, bias_.begin());
 }
 
-double ConvLayer::density() const { return double(nnz_) / double(std::max<uint64_t>(1, op_.weights.rows * op_.weights.columns)); }
+double ConvLayer::density() const {
+  return double(nnz_) / double(std::max<uint64_t>(1, op_.weights.rows * op_.weights.columns));
+}
 
 // A row of a grouped convolution reads the channels of its group only.
 bool ConvLayer::grouped() const { return widest_row_ * 4 <= op_.weights.columns; }
@@ -80,7 +85,8 @@ void ConvLayer::prepare_vector() {
     const Entries& e = entries();
     vector_dense_.assign(e.rows() * columns, 0.0f);
     for (uint32_t row = 0; row < e.rows(); ++row)
-      for (uint64_t j = e.starts[row]; j < e.starts[row + 1]; ++j) vector_dense_[row * columns + uint64_t(e.columns[j])] = e.values[j];
+      for (uint64_t j = e.starts[row]; j < e.starts[row + 1]; ++j)
+        vector_dense_[row * columns + uint64_t(e.columns[j])] = e.values[j];
     vector_weights_ = vector_dense_.data();
   }
 }
@@ -94,8 +100,10 @@ void ConvLayer::prepare(const Choice& choice, size_t parts, size_t multiple) {
   if (vector_shaped()) return prepare_vector();
   const Entries& e = entries();
   std::vector<int32_t> offsets = geometry_.offsets;
-  if (geometry_.reading == Reading::Gathered) std::replace(offsets.begin(), offsets.end(), -1, 0);  // outside: without weight
-  tiles_ = geometry_.reading == Reading::Gathered ? std::vector<Place>{{0, 0, 1, 0}} : tiles_of(to_, geometry_.source, choice.vectors, multiple);
+  if (geometry_.reading == Reading::Gathered)
+    std::replace(offsets.begin(), offsets.end(), -1, 0);  // outside: without weight
+  tiles_ = geometry_.reading == Reading::Gathered ? std::vector<Place>{{0, 0, 1, 0}}
+                                                  : tiles_of(to_, geometry_.source, choice.vectors, multiple);
   for (size_t i = 0; i < parts_; ++i) {
     if (choice.dense)
       dense_.push_back(make_dense(e, offsets, choice, kernels_.dense_height, cuts_[i], cuts_[i + 1]));
@@ -142,7 +150,8 @@ void ConvLayer::run_tile(const Place& place, size_t part, const ConvBuffers& buf
   for (size_t b = 0; b < blocks; ++b) {
     if (choice_.packed) {
       const uint32_t begin = choice_.dense ? uint32_t(b) * choice_.block : sparse_[part].blocks[b].column_begin;
-      const uint32_t end = choice_.dense ? std::min(uint32_t(op_.weights.columns), begin + choice_.block) : sparse_[part].blocks[b].column_end;
+      const uint32_t end = choice_.dense ? std::min(uint32_t(op_.weights.columns), begin + choice_.block)
+                                         : sparse_[part].blocks[b].column_end;
       kernels_.pack(source, geometry_.offsets.data(), begin, end, place.vectors, line, scratch.packed.data());
       tile.source = scratch.packed.data();
     }
@@ -158,7 +167,8 @@ void ConvLayer::run_vector(size_t part, const ConvBuffers& buffers, Scratch& scr
   if (op_.weights.columns != in_.channels || from_.stride != 1) {
     float* gathered = scratch.gathered.data();
     const float* origin = buffers.source + geometry_.source.origin;
-    for (size_t k = 0; k < geometry_.offsets.size(); ++k) gathered[k] = geometry_.offsets[k] < 0 ? 0.0f : origin[geometry_.offsets[k]];
+    for (size_t k = 0; k < geometry_.offsets.size(); ++k)
+      gathered[k] = geometry_.offsets[k] < 0 ? 0.0f : origin[geometry_.offsets[k]];
     x = gathered;
   }
   Tile tile{};
@@ -170,7 +180,8 @@ void ConvLayer::run_vector(size_t part, const ConvBuffers& buffers, Scratch& scr
   if (choice_.dense)
     kernels_.vector_dense(vector_weights_, uint32_t(op_.weights.columns), x, begin, end, tile);
   else
-    kernels_.vector_sparse(vector_entries_.values.data(), vector_entries_.columns.data(), vector_entries_.starts.data(), x, begin, end, tile);
+    kernels_.vector_sparse(vector_entries_.values.data(), vector_entries_.columns.data(), vector_entries_.starts.data(),
+                           x, begin, end, tile);
 }
 
 uint64_t ConvLayer::bytes() const {
@@ -183,7 +194,8 @@ uint64_t ConvLayer::bytes() const {
 std::string ConvLayer::kernel() const {
   std::string words = choice_.dense ? "dense" : "sparse";
   if (vector_shaped()) return words + " vector";
-  words += ", tiles of " + std::to_string(choice_.vectors) + " vectors, " + std::to_string(choice_.block) + " columns at a time ";
+  words += ", tiles of " + std::to_string(choice_.vectors) + " vectors, " + std::to_string(choice_.block) +
+           " columns at a time ";
   return words + (choice_.packed ? "packed" : "in place");
 }
 

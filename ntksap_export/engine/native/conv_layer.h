@@ -24,7 +24,8 @@ struct ConvBuffers {
 class ConvLayer {
  public:
   // `op` and its weights must outlive the layer.
-  ConvLayer(const Op& op, const TensorInfo& in, const TensorInfo& out, const Layout& from, const Layout& to, const ConvKernels& kernels);
+  ConvLayer(const Op& op, const TensorInfo& in, const TensorInfo& out, const Layout& from, const Layout& to,
+            const ConvKernels& kernels);
 
   const ConvGeometry& geometry() const { return geometry_; }
   double density() const;
@@ -37,7 +38,8 @@ class ConvLayer {
   const std::vector<Place>& tiles() const { return tiles_; }
   const Op& op() const { return op_; }
 
-  // Packs the weights; rows are dealt out in `parts`, tiles of a flat plane in a multiple of `multiple`. What was packed before goes.
+  // Packs the weights; rows are dealt out in `parts`, tiles of a flat plane in a multiple of `multiple`. What was
+  // packed before goes.
   void prepare(const Choice& choice, size_t parts, size_t multiple);
 
   // Nothing else will be prepared for now: what that needs goes.

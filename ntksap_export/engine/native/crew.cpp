@@ -18,8 +18,10 @@ inline uint32_t generation_of(uint64_t ticket) { return uint32_t(ticket >> 32); 
 }  // namespace
 
 void Crew::pause(int spins) {
-  if (spins < kSpins) relax();
-  else std::this_thread::yield();
+  if (spins < kSpins)
+    relax();
+  else
+    std::this_thread::yield();
 }
 
 void Crew::open(size_t count, void (*task)(void*, size_t), void* user) {

@@ -1,5 +1,5 @@
-// Threads that work on one loop after the other. One of them leads: it opens a job, works on it like the others, and waits only
-// for what another has already taken. Whoever comes late, or never, is not waited for.
+// Threads that work on one loop after the other. One of them leads: it opens a job, works on it like the others, and
+// waits only for what another has already taken. Whoever comes late, or never, is not waited for.
 #pragma once
 
 #include <atomic>
@@ -17,11 +17,11 @@ class Crew : public Parallel {
   Crew() = default;
   ~Crew() = default;
 
-  virtual void called() {}         // a job is open: wakes whoever sleeps
-  void help(uint64_t ticket);      // takes indices of the ticket's job while there are any
+  virtual void called() {}     // a job is open: wakes whoever sleeps
+  void help(uint64_t ticket);  // takes indices of the ticket's job while there are any
   uint64_t ticket() const { return ticket_; }
   static bool same_job(uint64_t a, uint64_t b) { return a >> 32 == b >> 32; }
-  static void pause(int spins);    // between two looks at a ticket: gives the core away when that takes long
+  static void pause(int spins);  // between two looks at a ticket: gives the core away when that takes long
 
  private:
   void open(size_t count, void (*task)(void*, size_t), void* user);

@@ -1,5 +1,5 @@
-// The engine's executor: a plan in two layouts (images one by one in planes, or sixteen together), what each operator runs on
-// there, and the order in which images go through.
+// The engine's executor: a plan in two layouts (images one by one in planes, or sixteen together), what each operator
+// runs on there, and the order in which images go through.
 #include "executor.h"
 
 #include <algorithm>
@@ -12,8 +12,8 @@ namespace ntksap {
 
 namespace {
 
-constexpr int64_t kGroup = kVector;        // images that go together
-constexpr int64_t kSmallestGroup = 8;      // fewer go one by one
+constexpr int64_t kGroup = kVector;     // images that go together
+constexpr int64_t kSmallestGroup = 8;   // fewer go one by one
 constexpr uint64_t kWidePlane = 8 * 8;  // larger planes go one by one: sixteen of them together do not fit the caches
 
 // The first operator from which on no plane is wide: what stands before runs image by image.
@@ -32,7 +32,8 @@ class EngineExecutor final : public Executor {
     cut_ = cut_of(plan_);
     crossing_ = crossing_tensors(plan_, cut_);
     planes_ = std::make_unique<Mode>(plan_, kernels_, 1);
-    planes_->prepare(0, plan_.ops.size(), std::max(1u, std::thread::hardware_concurrency()));  // as most sessions will ask for
+    planes_->prepare(0, plan_.ops.size(),
+                     std::max(1u, std::thread::hardware_concurrency()));  // as most sessions will ask for
   }
 
   // Where memory runs out, what was made so far goes: the next run begins anew.
@@ -76,7 +77,8 @@ class EngineExecutor final : public Executor {
   }
 
   // Operators [begin, end) for images [first, first + count), each in planes.
-  void run_images(const float* const* inputs, float* const* outputs, int64_t first, int64_t count, size_t begin, size_t end, Parallel& parallel) {
+  void run_images(const float* const* inputs, float* const* outputs, int64_t first, int64_t count, size_t begin,
+                  size_t end, Parallel& parallel) {
     if (count == 0 || begin == end) return;
     Mode& mode = planes(begin, end, parallel);
     const int64_t lanes = int64_t(parallel.lanes);
@@ -84,11 +86,14 @@ class EngineExecutor final : public Executor {
     if (together) {
       ImageLoop loop{this, &mode, inputs, outputs, first, begin, end};
       mode.need_contexts(parallel.lanes);
-      run_tasks(parallel, size_t(together), [](void* user, size_t task, size_t lane) {
-        ImageLoop& l = *static_cast<ImageLoop*>(user);
-        Serial serial;
-        l.self->run_image(*l.mode, l.inputs, l.outputs, l.first + int64_t(task), l.begin, l.end, lane, serial);
-      }, &loop);
+      run_tasks(
+          parallel, size_t(together),
+          [](void* user, size_t task, size_t lane) {
+            ImageLoop& l = *static_cast<ImageLoop*>(user);
+            Serial serial;
+            l.self->run_image(*l.mode, l.inputs, l.outputs, l.first + int64_t(task), l.begin, l.end, lane, serial);
+          },
+          &loop);
     }
     mode.need_contexts(parallel.lanes);
     for (int64_t i = together; i < count; ++i) run_image(mode, inputs, outputs, first + i, begin, end, 0, parallel);
@@ -103,13 +108,15 @@ class EngineExecutor final : public Executor {
     size_t begin, end;
   };
 
-  void run_image(Mode& mode, const float* const* inputs, float* const* outputs, int64_t image, size_t begin, size_t end, size_t context, Parallel& parallel) {
+  void run_image(Mode& mode, const float* const* inputs, float* const* outputs, int64_t image, size_t begin, size_t end,
+                 size_t context, Parallel& parallel) {
     for (size_t i = 0; i < plan_.inputs.size(); ++i) mode.load(plan_.inputs[i], inputs[i], image, 1, context, parallel);
     mode.run(begin, end, context, parallel);
     for (size_t i = 0; i < plan_.outputs.size(); ++i)
       if (mode.written_by(plan_.outputs[i], end)) mode.store(plan_.outputs[i], outputs[i], image, 1, context, parallel);
     if (end == plan_.ops.size()) return;
-    for (size_t i = 0; i < crossing_.size(); ++i) mode.store(crossing_[i], staged(i), image - staged_first_, 1, context, parallel);
+    for (size_t i = 0; i < crossing_.size(); ++i)
+      mode.store(crossing_[i], staged(i), image - staged_first_, 1, context, parallel);
   }
 
   float* staged(size_t i) { return staging_.data() + staging_at_[i]; }
@@ -127,7 +134,8 @@ class EngineExecutor final : public Executor {
       if (mode.read_after(plan_.inputs[i], cut_)) mode.load(plan_.inputs[i], inputs[i], first, images, 0, parallel);
     mode.run(cut_, plan_.ops.size(), 0, parallel);
     for (size_t i = 0; i < plan_.outputs.size(); ++i)
-      if (!mode.written_by(plan_.outputs[i], cut_)) mode.store(plan_.outputs[i], outputs[i], first, images, 0, parallel);
+      if (!mode.written_by(plan_.outputs[i], cut_))
+        mode.store(plan_.outputs[i], outputs[i], first, images, 0, parallel);
   }
 
   void stage() {

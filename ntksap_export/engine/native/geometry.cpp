@@ -101,7 +101,8 @@ void copy(ConvGeometry& g, const Op& op, const TensorInfo& in, const TensorInfo&
   for_columns(op, 1, [&](size_t, uint32_t, int64_t dy, int64_t dx) {
     add_phase(g.split, uint32_t(modulo(dy, g.split.sh)), uint32_t(modulo(dx, g.split.sw)));
   });
-  std::sort(g.split.phases.begin(), g.split.phases.end(), [](Phase a, Phase b) { return a.ry != b.ry ? a.ry < b.ry : a.rx < b.rx; });
+  std::sort(g.split.phases.begin(), g.split.phases.end(),
+            [](Phase a, Phase b) { return a.ry != b.ry ? a.ry < b.ry : a.rx < b.rx; });
   const int64_t phases = int64_t(g.split.phases.size());
   g.source = split_layout(to, int(in.channels * phases), rows_of(op, in, out), columns_of(op, in, out));
   for_columns(op, in.channels, [&](size_t k, uint32_t c, int64_t dy, int64_t dx) {
@@ -118,7 +119,8 @@ Gaps::Gaps(const Plan& plan) {
     const TensorInfo &in = plan.tensors[op.inputs[0]], &out = plan.tensors[op.output];
     if (single(out.height, out.width)) continue;
     const Reach rows = rows_of(op, in, out), columns = columns_of(op, in, out);
-    need(out.height, out.width, std::max({-columns.low, columns.high, columns.data - columns.low - int64_t(out.width)}));
+    need(out.height, out.width,
+         std::max({-columns.low, columns.high, columns.data - columns.low - int64_t(out.width)}));
     if (in_place(op, in, out)) need(out.height, out.width, std::max(-rows.low, rows.high));
   }
 }
@@ -142,14 +144,16 @@ Layout tensor_layout(const TensorInfo& tensor, const Gaps& gaps, int lanes) {
   return make_layout(int(tensor.channels), int(tensor.height), int(tensor.width), gaps.of(tensor), lanes);
 }
 
-ConvGeometry conv_geometry(const Op& op, const TensorInfo& in, const TensorInfo& out, const Layout& from, const Layout& to) {
+ConvGeometry conv_geometry(const Op& op, const TensorInfo& in, const TensorInfo& out, const Layout& from,
+                           const Layout& to) {
   ConvGeometry g;
   g.source = from;
   g.offsets.resize(op.weights.columns);
   if (single(out.height, out.width)) {
     gather(g, op, in);
   } else if (in_place(op, in, out)) {
-    for_columns(op, in.channels, [&](size_t k, uint32_t c, int64_t dy, int64_t dx) { g.offsets[k] = shift(from, c, dy, dx); });
+    for_columns(op, in.channels,
+                [&](size_t k, uint32_t c, int64_t dy, int64_t dx) { g.offsets[k] = shift(from, c, dy, dx); });
   } else {
     copy(g, op, in, out, to);
   }
@@ -159,14 +163,16 @@ ConvGeometry conv_geometry(const Op& op, const TensorInfo& in, const TensorInfo&
 std::vector<Place> tiles_of(const Layout& output, const Layout& source, int vectors, size_t multiple) {
   std::vector<Place> tiles;
   const bool flat = output.lanes == 1;
-  const int64_t rows = flat ? 1 : output.height, width = flat ? up(output.positions(), kVector) / kVector : output.width;
+  const int64_t rows = flat ? 1 : output.height,
+                width = flat ? up(output.positions(), kVector) / kVector : output.width;
   const int64_t least = (width + vectors - 1) / vectors, even = flat ? up(least, int64_t(multiple)) : least;
   const int64_t parts = even <= width ? even : least;
   for (int64_t y = 0; y < rows; ++y) {
     for (int64_t i = 0; i < parts; ++i) {
       const int64_t begin = width * i / parts, end = width * (i + 1) / parts;
       const int64_t row = flat ? 0 : y;
-      tiles.push_back({(row * output.pitch + begin) * kVector, (row * source.pitch + begin) * kVector, int(end - begin), int(begin)});
+      tiles.push_back({(row * output.pitch + begin) * kVector, (row * source.pitch + begin) * kVector, int(end - begin),
+                       int(begin)});
     }
   }
   return tiles;

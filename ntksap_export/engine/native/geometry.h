@@ -10,8 +10,8 @@
 
 namespace ntksap {
 
-// How many zeros must stand between the rows of tensors of one height and width, so that every convolution that reads or
-// writes them finds zeros where it looks past the border.
+// How many zeros must stand between the rows of tensors of one height and width, so that every convolution that reads
+// or writes them finds zeros where it looks past the border.
 class Gaps {
  public:
   explicit Gaps(const Plan&);
@@ -38,12 +38,13 @@ enum class Reading {
 struct ConvGeometry {
   Reading reading = Reading::InPlace;
   Split split;
-  Layout source;                  // of what the kernels read: the input's, or the copy's
-  std::vector<int32_t> offsets;   // by column, in floats from position (0, 0) of channel 0; Gathered: -1 is outside
+  Layout source;                 // of what the kernels read: the input's, or the copy's
+  std::vector<int32_t> offsets;  // by column, in floats from position (0, 0) of channel 0; Gathered: -1 is outside
 };
 
 Layout tensor_layout(const TensorInfo&, const Gaps&, int lanes);
-ConvGeometry conv_geometry(const Op&, const TensorInfo& input, const TensorInfo& output, const Layout& from, const Layout& to);
+ConvGeometry conv_geometry(const Op&, const TensorInfo& input, const TensorInfo& output, const Layout& from,
+                           const Layout& to);
 
 // A tile of a layout: `vectors` from float `at` (of the channel) on, and whether it is the first of its kind.
 struct Place {

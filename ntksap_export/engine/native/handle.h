@@ -28,7 +28,8 @@ struct Failure {
   std::string reason;
 };
 
-// Reads and packs; throws Failure or std::bad_alloc. With `keeps`, the bytes stay where they are as long as the plan lives.
+// Reads and packs; throws Failure or std::bad_alloc. With `keeps`, the bytes stay where they are as long as the plan
+// lives.
 std::unique_ptr<ntksap_plan> make_plan(const void* bytes, uint64_t size, bool keeps);
 
 // One line into a caller's buffer, cut where it is too long.

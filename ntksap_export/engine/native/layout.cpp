@@ -21,8 +21,8 @@ Layout make_layout(int channels, int height, int width, int gap, int lanes) {
   }
   layout.gap = gap;
   layout.pitch = width + gap;
-  const int64_t margin = (int64_t(gap) * layout.pitch + gap) * lanes;   // the farthest neighbour of position (0, 0)
-  const int64_t last_vector = lanes == 1 ? kVector - 1 : 0;             // what a vector from the last position on covers
+  const int64_t margin = (int64_t(gap) * layout.pitch + gap) * lanes;  // the farthest neighbour of position (0, 0)
+  const int64_t last_vector = lanes == 1 ? kVector - 1 : 0;            // what a vector from the last position on covers
   layout.origin = round_up(margin, kVector);
   layout.stride = odd_lines(layout.origin + layout.positions() * lanes + last_vector + margin);
   return layout;

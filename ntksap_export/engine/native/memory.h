@@ -1,5 +1,5 @@
-// Memory that begins at a cache line, and from a megabyte on comes from the system in large pages where it gives them: streams
-// of weights and planes of a tensor then seldom miss the TLB (a fifth of the whole time otherwise).
+// Memory that begins at a cache line, and from a megabyte on comes from the system in large pages where it gives them:
+// streams of weights and planes of a tensor then seldom miss the TLB (a fifth of the whole time otherwise).
 #pragma once
 
 #include <cstddef>
@@ -32,7 +32,8 @@ using Large = std::vector<T, LargePages<T>>;
 class Floats {
  public:
   Floats() = default;
-  Floats(Floats&& other) noexcept : data_(std::exchange(other.data_, nullptr)), count_(std::exchange(other.count_, 0)) {}
+  Floats(Floats&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), count_(std::exchange(other.count_, 0)) {}
   Floats& operator=(Floats&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(count_, other.count_);

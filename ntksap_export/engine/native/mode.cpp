@@ -12,8 +12,8 @@ namespace {
 
 constexpr size_t kNowhere = size_t(-1);
 
-// Tasks in even shares, one for each lane: neighbours in a plane stay with one thread, and so in one core's cache from layer to
-// layer. A lane that is done takes from the others' shares.
+// Tasks in even shares, one for each lane: neighbours in a plane stay with one thread, and so in one core's cache from
+// layer to layer. A lane that is done takes from the others' shares.
 struct Shares {
   struct alignas(64) Share {
     std::atomic<size_t> next{0};
@@ -113,13 +113,16 @@ Mode::Mode(const Plan& plan, const Kernels& kernels, int lanes) : plan_(plan), k
     const Op& op = plan.ops[i];
     if (op.kind != Kind::Conv) continue;
     const uint32_t in = op.inputs[0], out = op.output;
-    layers_[i] = std::make_unique<ConvLayer>(op, plan.tensors[in], plan.tensors[out], layouts_[in], layouts_[out], *kernels.conv);
-    if (layers_[i]->geometry().reading == Reading::Copied) copies_[i] = buffers_.add(layers_[i]->geometry().source, i + 1, i + 1);
+    layers_[i] = std::make_unique<ConvLayer>(op, plan.tensors[in], plan.tensors[out], layouts_[in], layouts_[out],
+                                             *kernels.conv);
+    if (layers_[i]->geometry().reading == Reading::Copied)
+      copies_[i] = buffers_.add(layers_[i]->geometry().source, i + 1, i + 1);
   }
   buffers_.place();
 }
 
-// Whether an operator may write over this input: it ends here, has the output's layout, and is read only where it is written.
+// Whether an operator may write over this input: it ends here, has the output's layout, and is read only where it is
+// written.
 bool Mode::in_place(size_t op, uint32_t input) const {
   const Op& o = plan_.ops[op];
   const TensorInfo &in = plan_.tensors[input], &out = plan_.tensors[o.output];
@@ -172,7 +175,8 @@ void Mode::prepare(size_t begin, size_t end, size_t threads) {
 void Mode::prepare_layer(size_t op, size_t threads) {
   ConvLayer& layer = *layers_[op];
   if (contexts_[0]->scratch.empty()) contexts_[0]->scratch.resize(1);
-  const Deal deal = best_deal(layer, *kernels_.conv, conv_buffers(op, *contexts_[0]), contexts_[0]->scratch[0], threads);
+  const Deal deal =
+      best_deal(layer, *kernels_.conv, conv_buffers(op, *contexts_[0]), contexts_[0]->scratch[0], threads);
   layer.prepare(deal.choice, deal.parts, deal.multiple);
   layer.settle();
   prepared_[op] = threads;
@@ -180,7 +184,8 @@ void Mode::prepare_layer(size_t op, size_t threads) {
 
 ConvBuffers Mode::conv_buffers(size_t op, Context& context) {
   const Op& o = plan_.ops[op];
-  const float* source = copies_[op] == kNowhere ? at(context, o.inputs[0]) : context.arena.data() + buffers_.offset(copies_[op]);
+  const float* source =
+      copies_[op] == kNowhere ? at(context, o.inputs[0]) : context.arena.data() + buffers_.offset(copies_[op]);
   return {source, o.inputs.size() > 1 ? at(context, o.inputs[1]) : nullptr, at(context, o.output)};
 }
 
@@ -189,7 +194,8 @@ void Mode::load(uint32_t tensor, const float* src, int64_t first, int64_t images
   const Chunks chunks(plan_.tensors[tensor].channels, parallel.lanes);
   float* to = at(*contexts_[context], tensor);
   for_tasks(parallel, chunks.count, [&](size_t i, size_t) {
-    kernels_.aux->load(src + first * stride, stride, int(images), to, layouts_[tensor], int(chunks.begin(i)), int(chunks.end(i)));
+    kernels_.aux->load(src + first * stride, stride, int(images), to, layouts_[tensor], int(chunks.begin(i)),
+                       int(chunks.end(i)));
   });
 }
 
@@ -198,7 +204,8 @@ void Mode::store(uint32_t tensor, float* dst, int64_t first, int64_t images, siz
   const Chunks chunks(plan_.tensors[tensor].channels, parallel.lanes);
   const float* from = at(*contexts_[context], tensor);
   for_tasks(parallel, chunks.count, [&](size_t i, size_t) {
-    kernels_.aux->store(from, layouts_[tensor], dst + first * stride, stride, int(images), int(chunks.begin(i)), int(chunks.end(i)));
+    kernels_.aux->store(from, layouts_[tensor], dst + first * stride, stride, int(images), int(chunks.begin(i)),
+                        int(chunks.end(i)));
   });
 }
 
@@ -240,7 +247,8 @@ void Mode::run_split(size_t op, Context& context, Parallel& parallel) {
   const Phases phases{g.split.sh, g.split.sw, uint32_t(g.split.phases.size()), g.split.phases.data()};
   for_tasks(parallel, chunks.count, [&](size_t i, size_t) {
     for (size_t c = chunks.begin(i); c < chunks.end(i); ++c)
-      kernels_.conv->split(src + int64_t(c) * layouts_[in].stride, layouts_[in], dst + int64_t(c * phases.count) * g.source.stride, g.source, phases);
+      kernels_.conv->split(src + int64_t(c) * layouts_[in].stride, layouts_[in],
+                           dst + int64_t(c * phases.count) * g.source.stride, g.source, phases);
   });
 }
 

@@ -70,7 +70,8 @@ class Mode {
   std::vector<std::unique_ptr<Context>> contexts_;
 };
 
-// Calls task(user, i, lane) for every i < count, each lane on one thread at a time; a lane takes the next task when it is done.
+// Calls task(user, i, lane) for every i < count, each lane on one thread at a time; a lane takes the next task when it
+// is done.
 void run_tasks(Parallel& parallel, size_t count, void (*task)(void* user, size_t index, size_t lane), void* user);
 
 Kernels kernels_of(Isa isa);

@@ -1,4 +1,5 @@
-// What a plan looks like to the engine: sizes that must be checked before anything is allocated, and a description in JSON.
+// What a plan looks like to the engine: sizes that must be checked before anything is allocated, and a description in
+// JSON.
 #include <cstdio>
 #include <stdexcept>
 
@@ -34,12 +35,15 @@ std::string number(double value) {
 }
 
 // Multiply-adds of an operator's weights that are not zero, for one image.
-uint64_t multiplications(const ConvLayer& layer, const TensorInfo& out) { return layer.nonzeros() * out.height * out.width; }
+uint64_t multiplications(const ConvLayer& layer, const TensorInfo& out) {
+  return layer.nonzeros() * out.height * out.width;
+}
 
 std::string conv_words(const Op& op, const ConvLayer& layer, const TensorInfo& out) {
-  return ", \"kernel_size\": [" + std::to_string(op.window.kh) + ", " + std::to_string(op.window.kw) + "], \"density\": " + number(layer.density()) +
-         ", \"macs\": " + std::to_string(multiplications(layer, out)) + ", \"kernel\": \"" + layer.kernel() +
-         "\", \"parts\": " + std::to_string(layer.parts()) + ", \"bytes\": " + std::to_string(layer.bytes());
+  return ", \"kernel_size\": [" + std::to_string(op.window.kh) + ", " + std::to_string(op.window.kw) +
+         "], \"density\": " + number(layer.density()) + ", \"macs\": " + std::to_string(multiplications(layer, out)) +
+         ", \"kernel\": \"" + layer.kernel() + "\", \"parts\": " + std::to_string(layer.parts()) +
+         ", \"bytes\": " + std::to_string(layer.bytes());
 }
 
 }  // namespace
@@ -73,7 +77,8 @@ bool layouts_fit(const Plan& plan, int lanes) {
     if (op.kind != Kind::Conv) continue;
     const TensorInfo &in = plan.tensors[op.inputs[0]], &out = plan.tensors[op.output];
     // A copy in phases: at most the kernel's size times the channels, in the output's pitch and a margin on each side.
-    const uint64_t phases = std::min<uint64_t>(uint64_t(op.window.sh) * op.window.sw, uint64_t(op.window.kh) * op.window.kw);
+    const uint64_t phases =
+        std::min<uint64_t>(uint64_t(op.window.sh) * op.window.sw, uint64_t(op.window.kh) * op.window.kw);
     const Layout to = tensor_layout(out, gaps, lanes);
     const int64_t rows = int64_t(out.height) + op.window.pad_top + 2 * int64_t(op.window.kh) * op.window.dh + 2;
     if (double(in.channels) * double(phases) * double(rows) * double(to.pitch + 2) * lanes > double(most)) return false;
@@ -85,8 +90,10 @@ void check_layouts(const Plan& plan) {
   if (!layouts_fit(plan, 1)) throw std::length_error("a tensor of the plan is too large");
 }
 
-std::string describe_modes(const Plan& plan, const Kernels& kernels, const Mode* planes, const Mode* group, size_t cut) {
-  std::string text = "{\"isa\": \"" + std::string(kernels.isa) + "\", \"cut\": " + std::to_string(cut) + ", \"operators\": [";
+std::string describe_modes(const Plan& plan, const Kernels& kernels, const Mode* planes, const Mode* group,
+                           size_t cut) {
+  std::string text =
+      "{\"isa\": \"" + std::string(kernels.isa) + "\", \"cut\": " + std::to_string(cut) + ", \"operators\": [";
   bool first = true;
   for (const Mode* mode : {planes, group}) {
     for (size_t i = 0; mode && i < plan.ops.size(); ++i) {
@@ -94,8 +101,9 @@ std::string describe_modes(const Plan& plan, const Kernels& kernels, const Mode*
       const ConvLayer* layer = mode->layer(i);
       if ((layer && !mode->prepared(i)) || (mode == group && i < cut)) continue;
       const TensorInfo &in = plan.tensors[op.inputs[0]], &out = plan.tensors[op.output];
-      text += (first ? "" : ", ") + std::string("{\"number\": ") + std::to_string(i) + ", \"kind\": \"" + name_of(op.kind) + "\", \"images\": " +
-              (mode == group ? "16" : "1") + ", \"input\": " + shape(in) + ", \"output\": " + shape(out) + ", \"us\": " + number(mode->seconds(i) * 1e6);
+      text += (first ? "" : ", ") + std::string("{\"number\": ") + std::to_string(i) + ", \"kind\": \"" +
+              name_of(op.kind) + "\", \"images\": " + (mode == group ? "16" : "1") + ", \"input\": " + shape(in) +
+              ", \"output\": " + shape(out) + ", \"us\": " + number(mode->seconds(i) * 1e6);
       if (layer) text += conv_words(op, *layer, out);
       text += "}";
       first = false;

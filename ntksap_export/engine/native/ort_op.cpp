@@ -1,7 +1,7 @@
 // The custom operator ntksap_export::SparseBody, version 1, of ONNX Runtime: inputs x1, ..., xn (float32) and the plan
-// (uint8, a constant initializer), outputs float32. The plan is read once, when the session is made; the work is done on
-// the session's own threads. Output shapes are not inferred, for an operator cannot see its constants there: the converter
-// writes them into the graph.
+// (uint8, a constant initializer), outputs float32. The plan is read once, when the session is made; the work is done
+// on the session's own threads. Output shapes are not inferred, for an operator cannot see its constants there: the
+// converter writes them into the graph.
 #include <climits>
 #include <cstring>
 #include <map>
@@ -28,7 +28,9 @@ void check(OrtStatus* status) {
 [[noreturn]] void fail(int code, const std::string& reason) { throw Failure{code, reason}; }
 
 // Codes of ntksap_engine.h as codes of onnxruntime.
-int ort_code(int code) { return code == NTKSAP_MALFORMED ? ort::kInvalidGraph : code == NTKSAP_FAILED ? ort::kInvalidArgument : ort::kFail; }
+int ort_code(int code) {
+  return code == NTKSAP_MALFORMED ? ort::kInvalidGraph : code == NTKSAP_FAILED ? ort::kInvalidArgument : ort::kFail;
+}
 
 // Calls what may throw; null, or a status that begins with the operator's name.
 template <typename Call>
@@ -54,7 +56,8 @@ struct Value {
 Value look_at(const OrtApi* api, const OrtValue* value) {
   OrtTensorTypeAndShapeInfo* info = nullptr;
   check(ort::GetTensorTypeAndShape(api)(value, &info));
-  const std::unique_ptr<OrtTensorTypeAndShapeInfo, ort::ReleaseTensorTypeAndShapeInfo_t> held(info, ort::ReleaseTensorTypeAndShapeInfo(api));
+  const std::unique_ptr<OrtTensorTypeAndShapeInfo, ort::ReleaseTensorTypeAndShapeInfo_t> held(
+      info, ort::ReleaseTensorTypeAndShapeInfo(api));
   Value seen{};
   size_t rank = 0;
   check(ort::GetTensorElementType(api)(info, &seen.type));
@@ -95,12 +98,14 @@ class Kernel {
     const OrtValue* value = constant(info, inputs - 1);
     const Value bytes = look_at(api, value);
     if (bytes.type != ort::kUint8 || bytes.dims.size() != 1)
-      fail(NTKSAP_MALFORMED, "its last input, the plan, must be a row of uint8 (element type 2); got element type " + std::to_string(bytes.type) +
-                                 " of shape " + spelled(bytes.dims));
+      fail(NTKSAP_MALFORMED, "its last input, the plan, must be a row of uint8 (element type 2); got element type " +
+                                 std::to_string(bytes.type) + " of shape " + spelled(bytes.dims));
     plan_ = make_plan(data_of(api, value), uint64_t(bytes.dims[0]), true);  // initializers live as long as the session
     if (plan_->inputs.size() != inputs - 1 || plan_->outputs.size() != outputs)
-      fail(NTKSAP_MALFORMED, "the node has " + std::to_string(inputs - 1) + " inputs beside the plan and " + std::to_string(outputs) +
-                                 " outputs, the plan has " + std::to_string(plan_->inputs.size()) + " and " + std::to_string(plan_->outputs.size()));
+      fail(NTKSAP_MALFORMED, "the node has " + std::to_string(inputs - 1) + " inputs beside the plan and " +
+                                 std::to_string(outputs) + " outputs, the plan has " +
+                                 std::to_string(plan_->inputs.size()) + " and " +
+                                 std::to_string(plan_->outputs.size()));
   }
 
   void compute(OrtKernelContext* context) {
@@ -112,10 +117,12 @@ class Kernel {
     const std::lock_guard<std::mutex> one_at_a_time(mutex_);
     SessionThreads threads(api_, context, lanes_);
     Call call{plan_->executor.get(), inputs.data(), outputs.data(), batch, &threads};
-    threads.lead([](void* user) {
-      const Call& c = *static_cast<Call*>(user);
-      c.executor->run(c.inputs, c.outputs, c.batch, *c.threads);
-    }, &call);
+    threads.lead(
+        [](void* user) {
+          const Call& c = *static_cast<Call*>(user);
+          c.executor->run(c.inputs, c.outputs, c.batch, *c.threads);
+        },
+        &call);
   }
 
   const OrtApi* api() const { return api_; }
@@ -133,7 +140,8 @@ class Kernel {
     int is_constant = 0;
     const OrtValue* value = nullptr;
     check(ort::KernelInfoGetConstantInput_tensor(api_)(info, index, &is_constant, &value));
-    if (!is_constant || !value) fail(NTKSAP_MALFORMED, "its last input, the plan, must be an initializer that no input of the graph replaces");
+    if (!is_constant || !value)
+      fail(NTKSAP_MALFORMED, "its last input, the plan, must be an initializer that no input of the graph replaces");
     return value;
   }
 
@@ -144,12 +152,14 @@ class Kernel {
       check(ort::KernelContext_GetInput(api_)(context, i, &value));
       const Value seen = look_at(api_, value);
       const std::string name = "input " + std::to_string(i);
-      if (seen.type != ort::kFloat) fail(NTKSAP_FAILED, name + " must be float32 (element type 1); got element type " + std::to_string(seen.type));
+      if (seen.type != ort::kFloat)
+        fail(NTKSAP_FAILED, name + " must be float32 (element type 1); got element type " + std::to_string(seen.type));
       if (seen.dims.empty() || seen.dims != dims_of(plan_->inputs[i], seen.dims[0]))
         fail(NTKSAP_FAILED, name + " is " + spelled(seen.dims) + ", the plan was made for " + wanted(plan_->inputs[i]));
       if (i == 0) batch = seen.dims[0];
       if (seen.dims[0] != batch)
-        fail(NTKSAP_FAILED, name + " holds " + std::to_string(seen.dims[0]) + " images, input 0 " + std::to_string(batch));
+        fail(NTKSAP_FAILED,
+             name + " holds " + std::to_string(seen.dims[0]) + " images, input 0 " + std::to_string(batch));
       inputs.push_back(static_cast<const float*>(data_of(api_, value)));
     }
     return batch;
@@ -198,8 +208,8 @@ ort::CustomOp make_op() {
   return op;
 }
 
-// One domain per onnxruntime in the process, made by its first session and used by all: sessions only point to it. It is
-// left behind when the library is unloaded, for then that onnxruntime may be gone already.
+// One domain per onnxruntime in the process, made by its first session and used by all: sessions only point to it. It
+// is left behind when the library is unloaded, for then that onnxruntime may be gone already.
 OrtCustomOpDomain* domain_of(const ort::ApiBase* base, const OrtApi* api) {
   static std::mutex mutex;
   static std::map<const ort::ApiBase*, OrtCustomOpDomain*> domains;
@@ -232,7 +242,9 @@ extern "C" OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApi
   if (!api) {
     // Creating a status is slot 0 of every version; without any version nothing can be said.
     const OrtApi* oldest = base->GetApi(1);
-    return oldest ? ort::CreateStatus(oldest)(ort::kFail, "the sparse engine needs onnxruntime 1.17 or newer; use model.onnx, or upgrade") : nullptr;
+    return oldest ? ort::CreateStatus(oldest)(
+                        ort::kFail, "the sparse engine needs onnxruntime 1.17 or newer; use model.onnx, or upgrade")
+                  : nullptr;
   }
   return answered(api, [&] { add_to(options, base, api); });
 }

@@ -48,7 +48,8 @@ void stand_and_be_counted(void* user, size_t) {
 
 }  // namespace
 
-SessionThreads::SessionThreads(const OrtApi* api, const OrtKernelContext* context, Lanes& known) : api_(api), context_(context) {
+SessionThreads::SessionThreads(const OrtApi* api, const OrtKernelContext* context, Lanes& known)
+    : api_(api), context_(context) {
   if (known.probes < kProbes) probe(known);
   lanes = known.count;
 }
@@ -68,8 +69,8 @@ bool SessionThreads::loop(size_t count, void (*task)(void*, size_t), void* user)
   return status == nullptr;
 }
 
-// The first thread that comes leads, on whichever task; the others help while it is at work. A task that comes after that, or
-// on the leader's own thread, finds everything done.
+// The first thread that comes leads, on whichever task; the others help while it is at work. A task that comes after
+// that, or on the leader's own thread, finds everything done.
 struct SessionThreads::Gathering {
   SessionThreads* crew;
   void (*job)(void*);

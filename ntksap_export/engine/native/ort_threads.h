@@ -12,13 +12,14 @@ struct Lanes {
   int probes = 0;  // done so far: a busy machine may have kept a thread from coming, so the largest of a few counts
 };
 
-// onnxruntime's threads come once for a whole plan and stay until it is done: to call them for each layer takes longer (about
-// 20 us) than many a layer does.
+// onnxruntime's threads come once for a whole plan and stay until it is done: to call them for each layer takes longer
+// (about 20 us) than many a layer does.
 class SessionThreads final : public Crew {
  public:
   SessionThreads(const OrtApi* api, const OrtKernelContext* context, Lanes& lanes);
 
-  // Calls job(user) on one of the session's threads; what it runs on this object the others work on too. Exceptions come out.
+  // Calls job(user) on one of the session's threads; what it runs on this object the others work on too. Exceptions
+  // come out.
   void lead(void (*job)(void* user), void* user);
 
  private:

@@ -1,5 +1,6 @@
-// Reads a plan (format: docs/engine-plan.md): header, tensors, then the operators one by one, each checked before the next is
-// read. Whatever a plan's bytes hold, nothing outside them is touched and the answer is a plan that can be run, or a reason.
+// Reads a plan (format: docs/engine-plan.md): header, tensors, then the operators one by one, each checked before the
+// next is read. Whatever a plan's bytes hold, nothing outside them is touched and the answer is a plan that can be run,
+// or a reason.
 #include "plan.h"
 
 #include "plan_reader.h"
@@ -16,11 +17,14 @@ struct Header {
 };
 
 Header read_header(const Bytes& bytes) {
-  if (bytes.size() < kHeaderBytes) refuse("a plan begins with 64 bytes of header; got " + text(bytes.size()) + " bytes");
+  if (bytes.size() < kHeaderBytes)
+    refuse("a plan begins with 64 bytes of header; got " + text(bytes.size()) + " bytes");
   const unsigned char* magic = bytes.range(0, 8, 1, "magic bytes", "the plan has");
   require(std::memcmp(magic, kMagic, 8) == 0, "not a plan of the engine: it does not begin with NTKSPLN1");
-  if (bytes.u32(8) != kVersion) refuse("a plan of version " + text(bytes.u32(8)) + "; this library reads version " + text(kVersion));
-  Header header{bytes.u32(12), bytes.u32(16), bytes.u32(20), bytes.u32(24), bytes.u32(28), bytes.u64(32), bytes.u64(40), bytes.u64(48)};
+  if (bytes.u32(8) != kVersion)
+    refuse("a plan of version " + text(bytes.u32(8)) + "; this library reads version " + text(kVersion));
+  Header header{bytes.u32(12), bytes.u32(16), bytes.u32(20), bytes.u32(24),
+                bytes.u32(28), bytes.u64(32), bytes.u64(40), bytes.u64(48)};
   require(bytes.u64(56) == 0, "the header's last eight bytes are not zero");
   return header;
 }
@@ -36,20 +40,24 @@ void check_counts(const Header& header) {
   require(header.inputs > 0, "the plan has no input");
   require(header.outputs > 0, "the plan has no output");
   if (header.inputs + header.ops != header.tensors)
-    refuse(text(header.tensors) + " tensors, but " + text(header.inputs) + " inputs and " + text(header.ops) + " operators write them");
+    refuse(text(header.tensors) + " tensors, but " + text(header.inputs) + " inputs and " + text(header.ops) +
+           " operators write them");
   require(header.outputs <= header.ops, "more outputs than operators");
 }
 
 void check_places(const Bytes& bytes, const Header& header) {
   if (header.code_offset < tables_end(header) || header.code_offset % 4 != 0)
-    refuse("the code begins at byte " + text(header.code_offset) + "; wanted a multiple of 4 from " + text(tables_end(header)) + " on");
+    refuse("the code begins at byte " + text(header.code_offset) + "; wanted a multiple of 4 from " +
+           text(tables_end(header)) + " on");
   bytes.range(header.code_offset, header.code_words, 4, "the words of the code", "the plan has");
   const uint64_t code_end = header.code_offset + header.code_words * 4;
   if (header.blob_offset < code_end || header.blob_offset % kBlobAlignment != 0)
-    refuse("the weights begin at byte " + text(header.blob_offset) + "; wanted a multiple of 64 from " + text(code_end) + " on");
+    refuse("the weights begin at byte " + text(header.blob_offset) + "; wanted a multiple of 64 from " +
+           text(code_end) + " on");
   bytes.range(header.blob_offset, header.blob_bytes, 1, "the weights", "the plan has");
   const uint64_t end = header.blob_offset + header.blob_bytes;
-  if (end != bytes.size()) refuse("the plan ends at byte " + text(end) + ", but " + text(bytes.size()) + " bytes were given");
+  if (end != bytes.size())
+    refuse("the plan ends at byte " + text(end) + ", but " + text(bytes.size()) + " bytes were given");
 }
 
 void check_zeros(const Bytes& bytes, uint64_t begin, uint64_t end) {
@@ -62,11 +70,14 @@ TensorInfo read_tensor(const Bytes& bytes, uint64_t index) {
   const uint64_t at = kHeaderBytes + index * kTensorBytes;
   const TensorInfo tensor{bytes.u32(at), bytes.u32(at + 4), bytes.u32(at + 8), bytes.u32(at + 12)};
   const uint64_t c = tensor.channels, h = tensor.height, w = tensor.width;
-  const bool sized = c >= 1 && h >= 1 && w >= 1 && c <= kMaxChannels && h <= kMaxSide && w <= kMaxSide && c * h * w <= kMaxElements;
+  const bool sized =
+      c >= 1 && h >= 1 && w >= 1 && c <= kMaxChannels && h <= kMaxSide && w <= kMaxSide && c * h * w <= kMaxElements;
   const std::string shape = text(c) + " x " + text(h) + " x " + text(w);
   if (!sized) refuse("tensor " + text(index) + " is " + shape + ", outside what a plan may hold");
-  if (tensor.rank != 4 && tensor.rank != 2) refuse("tensor " + text(index) + " has rank " + text(tensor.rank) + "; wanted 4 or 2");
-  if (tensor.rank == 2 && h * w != 1) refuse("tensor " + text(index) + " has rank 2 and is " + shape + "; wanted a plane of 1 x 1");
+  if (tensor.rank != 4 && tensor.rank != 2)
+    refuse("tensor " + text(index) + " has rank " + text(tensor.rank) + "; wanted 4 or 2");
+  if (tensor.rank == 2 && h * w != 1)
+    refuse("tensor " + text(index) + " has rank 2 and is " + shape + "; wanted a plane of 1 x 1");
   return tensor;
 }
 
@@ -95,7 +106,8 @@ class Written {
 };
 
 Kind read_kind(uint32_t word) {
-  if (word < uint32_t(Kind::Conv) || word > uint32_t(Kind::Flatten)) refuse("its kind is " + text(word) + "; this library knows 1 to 8");
+  if (word < uint32_t(Kind::Conv) || word > uint32_t(Kind::Flatten))
+    refuse("its kind is " + text(word) + "; this library knows 1 to 8");
   return Kind(word);
 }
 
@@ -110,7 +122,8 @@ Activation read_activation(Words& code) {
 
 uint32_t take_within(Words& code, uint64_t low, uint64_t high, const char* what) {
   const uint32_t value = code.take();
-  if (value < low || value > high) refuse(std::string("its ") + what + " is " + text(value) + "; wanted " + text(low) + " to " + text(high));
+  if (value < low || value > high)
+    refuse(std::string("its ") + what + " is " + text(value) + "; wanted " + text(low) + " to " + text(high));
   return value;
 }
 
@@ -140,8 +153,11 @@ uint32_t parameters_of(Kind kind) {
     case Kind::Conv: return 18;
     case Kind::Pool: return 11;
     case Kind::GlobalPool: return 1;
-    case Kind::Add: case Kind::Mul: case Kind::Act: return 3;
-    case Kind::Concat: case Kind::Flatten: return 0;
+    case Kind::Add:
+    case Kind::Mul:
+    case Kind::Act: return 3;
+    case Kind::Concat:
+    case Kind::Flatten: return 0;
   }
   return 0;
 }
@@ -149,9 +165,13 @@ uint32_t parameters_of(Kind kind) {
 bool takes_inputs(Kind kind, uint64_t count) {
   switch (kind) {
     case Kind::Conv: return count == 1 || count == 2;
-    case Kind::Add: case Kind::Mul: return count == 2;
+    case Kind::Add:
+    case Kind::Mul: return count == 2;
     case Kind::Concat: return count >= 1;
-    case Kind::Pool: case Kind::GlobalPool: case Kind::Act: case Kind::Flatten: return count == 1;
+    case Kind::Pool:
+    case Kind::GlobalPool:
+    case Kind::Act:
+    case Kind::Flatten: return count == 1;
   }
   return false;
 }
@@ -171,8 +191,11 @@ void read_parameters(Words& code, const Bytes& blob, const Plan& plan, Op& op) {
       read_paddings(code, op.window, true);
       break;
     case Kind::GlobalPool: op.mode = read_mode(code, PoolMode::AverageInside); break;
-    case Kind::Add: case Kind::Mul: case Kind::Act: op.activation = read_activation(code); break;
-    case Kind::Concat: case Kind::Flatten: break;
+    case Kind::Add:
+    case Kind::Mul:
+    case Kind::Act: op.activation = read_activation(code); break;
+    case Kind::Concat:
+    case Kind::Flatten: break;
   }
   check_shapes(plan, op);
 }
@@ -188,12 +211,14 @@ void read_operator(Words& code, const Bytes& blob, const Plan& plan, Written& wr
   op.output = code.take();
   written.write(op.output);
   const uint32_t parameters = code.take();
-  if (parameters != parameters_of(op.kind)) refuse("it has " + text(parameters) + " parameters; wanted " + text(parameters_of(op.kind)));
+  if (parameters != parameters_of(op.kind))
+    refuse("it has " + text(parameters) + " parameters; wanted " + text(parameters_of(op.kind)));
   read_parameters(code, blob, plan, op);
 }
 
 void read_operators(const Bytes& bytes, const Header& header, Written& written, Plan& plan) {
-  const Bytes blob(bytes.range(header.blob_offset, header.blob_bytes, 1, "the weights", "the plan has"), header.blob_bytes);
+  const Bytes blob(bytes.range(header.blob_offset, header.blob_bytes, 1, "the weights", "the plan has"),
+                   header.blob_bytes);
   Words code(bytes, header.code_offset, header.code_words);
   for (uint64_t i = 0; i < header.ops; ++i) {
     std::string name = "operator " + text(i);

@@ -1,5 +1,5 @@
-// A plan as the engine reads it: tensors, operators in the order they run, weights where they lie in the caller's bytes.
-// The format is written down in docs/engine-plan.md and written by engine/plan_bytes.py.
+// A plan as the engine reads it: tensors, operators in the order they run, weights where they lie in the caller's
+// bytes. The format is written down in docs/engine-plan.md and written by engine/plan_bytes.py.
 #pragma once
 
 #include <cstddef>
@@ -48,10 +48,12 @@ enum class PoolMode : uint32_t { Max = 0, AverageInside = 1, AveragePadded = 2 }
 
 struct Window {
   uint32_t kh = 1, kw = 1, sh = 1, sw = 1, dh = 1, dw = 1;
-  uint32_t pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;  // a convolution's bottom and right follow from its output
+  uint32_t pad_top = 0, pad_left = 0, pad_bottom = 0,
+           pad_right = 0;  // a convolution's bottom and right follow from its output
 };
 
-// A convolution's weights: rows x K, row o of output channel o, column k = (c * kh + ky) * kw + kx over all input channels.
+// A convolution's weights: rows x K, row o of output channel o, column k = (c * kh + ky) * kw + kx over all input
+// channels.
 struct Weights {
   bool sparse = false;
   const float* values = nullptr;     // dense: rows * K; sparse: nnz
@@ -77,8 +79,8 @@ struct Plan {
   std::vector<Op> ops;
 };
 
-// Reads a plan; returns why it is refused, or nothing. Weights point into `bytes`, which must outlive them and start at a
-// multiple of 4. Never reads outside [bytes, bytes + size), whatever they hold.
+// Reads a plan; returns why it is refused, or nothing. Weights point into `bytes`, which must outlive them and start at
+// a multiple of 4. Never reads outside [bytes, bytes + size), whatever they hold.
 std::string parse_plan(const void* bytes, uint64_t size, Plan& plan);
 
 }  // namespace ntksap

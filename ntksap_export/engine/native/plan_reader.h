@@ -41,10 +41,13 @@ class Bytes {
 
   // The address of `count` elements of `width` bytes from `offset` on; refused where they do not all lie inside,
   // as "`what` end at byte ..., `whole` ...".
-  const unsigned char* range(uint64_t offset, uint64_t count, uint64_t width, const char* what, const char* whole) const {
+  const unsigned char* range(uint64_t offset, uint64_t count, uint64_t width, const char* what,
+                             const char* whole) const {
     const bool countable = count <= (~uint64_t(0) - offset) / width;
     const uint64_t end = countable ? offset + count * width : ~uint64_t(0);
-    if (end > size_) refuse(std::string(what) + " end at byte " + (countable ? text(end) : "2^64 or more") + ", " + whole + " " + text(size_));
+    if (end > size_)
+      refuse(std::string(what) + " end at byte " + (countable ? text(end) : "2^64 or more") + ", " + whole + " " +
+             text(size_));
     return data_ + offset;
   }
 

@@ -8,7 +8,8 @@ constexpr char kBlob[] = "the plan's weights have";
 
 template <typename T>
 const T* array(const Bytes& blob, uint64_t offset, uint64_t count, const char* what) {
-  if (offset % 4 != 0) refuse(std::string(what) + " begin at byte " + text(offset) + " of the weights; wanted a multiple of 4");
+  if (offset % 4 != 0)
+    refuse(std::string(what) + " begin at byte " + text(offset) + " of the weights; wanted a multiple of 4");
   return reinterpret_cast<const T*>(blob.range(offset, count, sizeof(T), what, kBlob));
 }
 
@@ -21,7 +22,8 @@ void check_rows(const Weights& w) {
     uint64_t past = 0;  // the column after the last entry's
     for (; entry < end; ++entry) {
       past += uint64_t(w.deltas[entry]) + 1;
-      if (past > w.columns) refuse("row " + text(row) + " names column " + text(past - 1) + ", there are " + text(w.columns));
+      if (past > w.columns)
+        refuse("row " + text(row) + " names column " + text(past - 1) + ", there are " + text(w.columns));
     }
   }
   if (entry != w.nnz) refuse("its rows hold " + text(entry) + " entries, it says " + text(w.nnz));
@@ -37,7 +39,8 @@ void place_sparse(const Bytes& blob, uint64_t offset, Weights& w) {
 }
 
 void place_dense(const Bytes& blob, uint64_t offset, Weights& w) {
-  if (w.nnz != w.rows * w.columns) refuse("it says " + text(w.nnz) + " weights; dense ones are " + text(w.rows) + " x " + text(w.columns));
+  if (w.nnz != w.rows * w.columns)
+    refuse("it says " + text(w.nnz) + " weights; dense ones are " + text(w.rows) + " x " + text(w.columns));
   w.values = array<float>(blob, offset, w.nnz, "weights");
 }
 
@@ -50,11 +53,14 @@ void read_weights(Words& code, const Bytes& blob, const Plan& plan, Op& op) {
   w.sparse = encoding == 1;
   w.rows = plan.tensors[op.output].channels;
   w.columns = uint64_t(plan.tensors[op.inputs[0]].channels) * op.window.kh * op.window.kw;
-  if (w.columns > kMaxElements) refuse("its rows have " + text(w.columns) + " columns; at most " + text(kMaxElements) + " are allowed");
+  if (w.columns > kMaxElements)
+    refuse("its rows have " + text(w.columns) + " columns; at most " + text(kMaxElements) + " are allowed");
   const uint64_t weights = code.take_u64(), bias = code.take_u64();
   w.nnz = code.take_u64();
-  if (w.sparse) place_sparse(blob, weights, w);
-  else place_dense(blob, weights, w);
+  if (w.sparse)
+    place_sparse(blob, weights, w);
+  else
+    place_dense(blob, weights, w);
   if (bias != kNoBias) w.bias = array<float>(blob, bias, w.rows, "biases");
 }
 

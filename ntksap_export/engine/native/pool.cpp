@@ -30,7 +30,9 @@ void Pool::stop() {
 
 void Pool::called() {
   if (sleepers_ == 0) return;
-  { std::lock_guard<std::mutex> lock(mutex_); }  // whoever is about to sleep sleeps, or has seen the ticket
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+  }  // whoever is about to sleep sleeps, or has seen the ticket
   wake_.notify_all();
 }
 

@@ -1,5 +1,5 @@
-// A small persistent thread pool for callers that bring none (ntksap_run). Idle workers look for work for a moment, then
-// sleep. The caller works too, and does everything itself if no worker comes.
+// A small persistent thread pool for callers that bring none (ntksap_run). Idle workers look for work for a moment,
+// then sleep. The caller works too, and does everything itself if no worker comes.
 //
 // Threads do not survive fork(): in the child `foreign()` is true, and the pool must neither be run nor be destroyed
 // there, but left behind and made anew (capi.cpp does).

@@ -9,12 +9,12 @@ namespace ntksap {
 
 namespace {
 
-constexpr double kEnough = 1e-3;    // seconds of a measurement: what is longer is extrapolated
+constexpr double kEnough = 1e-3;             // seconds of a measurement: what is longer is extrapolated
 constexpr double kIdle = 1.3, kEven = 1.05;  // unevenness that is not worth measuring, and that needs no other deal
-constexpr double kWorthDense = 0.35;   // density from which the dense kernel is tried
-constexpr double kSeldomSparse = 0.5;  // density from which few of the sparse ones are
-constexpr uint64_t kMostLines = 65535;  // of a packed tile: offsets have 16 bits
-constexpr int64_t kFirstLevel = 512;  // lines of 64 bytes that a block of columns may hold: 32 KiB
+constexpr double kWorthDense = 0.35;         // density from which the dense kernel is tried
+constexpr double kSeldomSparse = 0.5;        // density from which few of the sparse ones are
+constexpr uint64_t kMostLines = 65535;       // of a packed tile: offsets have 16 bits
+constexpr int64_t kFirstLevel = 512;         // lines of 64 bytes that a block of columns may hold: 32 KiB
 
 using Clock = std::chrono::steady_clock;
 
@@ -25,7 +25,8 @@ void add(std::vector<Choice>& list, Choice choice, const ConvLayer& layer) {
   choice.block = std::max(1u, std::min(choice.block, columns));
   if (choice.packed && uint64_t(choice.block) * uint64_t(choice.vectors) > kMostLines) return;
   for (const Choice& c : list)
-    if (c.dense == choice.dense && c.vectors == choice.vectors && c.packed == choice.packed && c.block == choice.block) return;
+    if (c.dense == choice.dense && c.vectors == choice.vectors && c.packed == choice.packed && c.block == choice.block)
+      return;
   list.push_back(choice);
 }
 
@@ -87,8 +88,8 @@ std::string key_of(const ConvLayer& layer, const ConvKernels& kernels, size_t la
   const Layout &to = layer.output(), &from = layer.geometry().source;
   std::string key = std::to_string(kernels.floats);
   const uint64_t density = uint64_t(layer.density() * 200 + 0.5);
-  for (const uint64_t part : {uint64_t(lanes), uint64_t(to.lanes), w.rows, w.columns, density, uint64_t(to.height), uint64_t(to.width), uint64_t(to.pitch),
-                              uint64_t(from.stride), uint64_t(layer.grouped())})
+  for (const uint64_t part : {uint64_t(lanes), uint64_t(to.lanes), w.rows, w.columns, density, uint64_t(to.height),
+                              uint64_t(to.width), uint64_t(to.pitch), uint64_t(from.stride), uint64_t(layer.grouped())})
     key += "," + std::to_string(part);
   return key;
 }
@@ -98,8 +99,8 @@ bool usable(const Deal& deal, const ConvLayer& layer, const ConvKernels& kernels
   const Choice& c = deal.choice;
   const int widest = c.dense ? kernels.dense_vectors : kernels.sparse_vectors;
   return c.vectors >= 1 && c.vectors <= widest && c.block >= 1 && c.block <= layer.op().weights.columns &&
-         (!c.packed || uint64_t(c.block) * uint64_t(c.vectors) <= kMostLines) && deal.parts >= 1 && deal.parts <= lanes && deal.multiple >= 1 &&
-         deal.multiple <= lanes;
+         (!c.packed || uint64_t(c.block) * uint64_t(c.vectors) <= kMostLines) && deal.parts >= 1 &&
+         deal.parts <= lanes && deal.multiple >= 1 && deal.multiple <= lanes;
 }
 
 // How long the slowest lane works when tasks are taken one after the other, as a share of an even split (>= 1).
@@ -145,7 +146,8 @@ std::vector<Choice> candidates_of(const ConvLayer& layer, const ConvKernels& ker
   return list;
 }
 
-Deal best_deal(ConvLayer& layer, const ConvKernels& kernels, const ConvBuffers& buffers, Scratch& scratch, size_t lanes) {
+Deal best_deal(ConvLayer& layer, const ConvKernels& kernels, const ConvBuffers& buffers, Scratch& scratch,
+               size_t lanes) {
   const std::vector<Choice> candidates = candidates_of(layer, kernels);
   if (candidates.size() == 1) return {candidates[0], lanes, 1};
   const std::string key = key_of(layer, kernels, lanes);
@@ -158,7 +160,8 @@ Deal best_deal(ConvLayer& layer, const ConvKernels& kernels, const ConvBuffers& 
       layer.reserve(scratch);
       const double idle = unevenness(layer.tiles(), layer.parts(), lanes);
       double seconds = measure(layer, buffers, scratch) * idle;
-      for (int again = 0; again < 2 && seconds < 1.3 * shortest; ++again) seconds = std::min(seconds, measure(layer, buffers, scratch) * idle);
+      for (int again = 0; again < 2 && seconds < 1.3 * shortest; ++again)
+        seconds = std::min(seconds, measure(layer, buffers, scratch) * idle);
       if (seconds < shortest) best = deal;
       shortest = std::min(shortest, seconds);
     }

@@ -17,8 +17,9 @@ struct Deal {
 // The candidates of a layer, the likeliest first; one: there is nothing to choose.
 std::vector<Choice> candidates_of(const ConvLayer&, const ConvKernels&);
 
-// The deal that takes `lanes` threads the shortest, measured on one of them on the given buffers; leaves the layer prepared for
-// some deal. What this process has measured before, for a layer of the same shape and density, is taken from memory.
+// The deal that takes `lanes` threads the shortest, measured on one of them on the given buffers; leaves the layer
+// prepared for some deal. What this process has measured before, for a layer of the same shape and density, is taken
+// from memory.
 Deal best_deal(ConvLayer&, const ConvKernels&, const ConvBuffers&, Scratch&, size_t lanes);
 
 }  // namespace ntksap

@@ -27,7 +27,8 @@ Known& known() {
   return *all;
 }
 
-// A line: key dense vectors packed block parts multiple. What does not read so is left out; `best_deal` checks the numbers.
+// A line: key dense vectors packed block parts multiple. What does not read so is left out; `best_deal` checks the
+// numbers.
 void read_file(Known& all, const char* path) {
   std::ifstream file(path);
   std::string line;
@@ -38,7 +39,8 @@ void read_file(Known& all, const char* path) {
     std::istringstream words(line);
     std::string key;
     Deal deal;
-    if (words >> key >> deal.choice.dense >> deal.choice.vectors >> deal.choice.packed >> deal.choice.block >> deal.parts >> deal.multiple)
+    if (words >> key >> deal.choice.dense >> deal.choice.vectors >> deal.choice.packed >> deal.choice.block >>
+        deal.parts >> deal.multiple)
       all.deals.emplace(key, deal);
   }
 }
@@ -48,8 +50,8 @@ bool write_file(const Known& all, const std::string& path) {
   file << kFirstLine << '\n';
   for (const auto& entry : all.deals) {
     const Choice& c = entry.second.choice;
-    file << entry.first << ' ' << c.dense << ' ' << c.vectors << ' ' << c.packed << ' ' << c.block << ' ' << entry.second.parts << ' '
-         << entry.second.multiple << '\n';
+    file << entry.first << ' ' << c.dense << ' ' << c.vectors << ' ' << c.packed << ' ' << c.block << ' '
+         << entry.second.parts << ' ' << entry.second.multiple << '\n';
   }
   file.close();
   return bool(file);
