@@ -43,6 +43,18 @@ def check_method(config: RunConfig) -> None:
         )
     if config.epochs == 0 and config.search_epochs is None and name != "steps":
         raise ConfigError(f"--epochs 0 leaves {called(config)} nothing to train with; give --search-epochs")
+    if name == "lottery":
+        _check_rewinding(config)
+
+
+def _check_rewinding(config: RunConfig) -> None:
+    """Refuse an epoch to go back to that leaves a training, the search's or the run's, nothing to do."""
+    for flag, epochs in (("--search-epochs", config.search_epochs), ("--epochs", config.epochs)):
+        if epochs and config.rewind_epoch >= epochs:  # `--epochs 0` asks for the ticket as it is
+            raise ConfigError(
+                f"--rewind-epoch {config.rewind_epoch} is not before the end of {flag} {epochs}: "
+                "the ticket would not be trained; lower it, or raise the epochs"
+            )
 
 
 def schedule_of(config: RunConfig, limits: Limits) -> tuple[tuple[int | None, int | None, float], ...]:

@@ -111,6 +111,12 @@ def test_what_a_search_will_train_is_known_before(changes: dict[str, Any], epoch
         ({"method": "greg", "steps": 2}, "leave --steps away"),
         ({"method": "greg", "rescale_init": True}, "--rescale-init rescales drawn weights; --method greg"),
         ({"method": "greg", "epochs": 0}, "--epochs 0 leaves --method greg nothing to train with"),
+        ({"method": "lottery", "epochs": 2, "rewind_epoch": 2}, "not before the end of --epochs 2: the ticket would"),
+        (
+            {"method": "lottery", "epochs": 1, "search_epochs": 5, "rewind_epoch": 3},
+            "--rewind-epoch 3 is not before the end of --epochs 1",
+        ),
+        ({"method": "lottery", "epochs": 4, "search_epochs": 2, "rewind_epoch": 3}, "of --search-epochs 2"),
         ({"method": "magnitude", "steps": 2, "pattern": "channel+2:4"}, "--steps takes one pattern"),
     ],
 )

@@ -14,7 +14,7 @@ from torch import nn
 from ntksap_export.errors import ConfigError
 from ntksap_export.masks import Mask
 from ntksap_export.pruning import SCORERS, Budget, ScoringInputs, make_scorer, prune, prune_channels
-from ntksap_export.pruning.scorers.bn_scale import scales_behind
+from ntksap_export.pruning.scorers.bn_scale import BnScale, scales_behind
 from ntksap_export.pruning.scorers.obd import Obd
 
 from ..support.nets import TinyNet, random_mask, tiny_net
@@ -204,6 +204,13 @@ def test_the_norm_behind_a_layer_is_found_by_running_the_model() -> None:
     assert ["stem.weight", "a1.weight", "short.weight"] == list(found)
     assert torch.equal(residual.get_parameter("short_bn.weight"), found["short.weight"])
     assert ["stem.weight"] == list(scales_behind(grouped, SHAPE))
+
+
+def test_bn_scale_advises_no_dense_layers_where_no_layer_has_a_norm() -> None:
+    net, inputs = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), ScoringInputs((1, 1, 4), batch_size=2)
+
+    with pytest.raises(ConfigError, match=r"right behind '0'; use --method l1$"):
+        BnScale().check(net, inputs.shape, ["0.weight"])
 
 
 def test_bn_scale_refuses_filters_without_a_norm_and_takes_them_as_dense() -> None:

@@ -32,6 +32,8 @@ from ntksap_export.pruning.inputs import ScoringInputs
 from ntksap_export.pruning.scorers.filters import score_filters
 from ntksap_export.pruning.scorers.gradients import Tensors, modes
 
+_FEW = 3  # layers that an error names one by one
+
 
 @dataclass(frozen=True, slots=True)
 class BnScale:
@@ -55,9 +57,11 @@ class BnScale:
         scales = scales_behind(model, shape)
         if without := [name.removesuffix(".weight") for name in names if name not in scales]:
             more = f" (and {len(without) - 1} more)" if len(without) > 1 else ""
+            # Advice that ends in the next error is none: all of them, or not at all.
+            keep = f"add --keep-dense {' --keep-dense '.join(without)}, or " if scales and len(without) <= _FEW else ""
             raise ConfigError(
                 f"method bn-scale: no BatchNorm with a scale stands right behind '{without[0]}'{more}; "
-                f"add --keep-dense {' --keep-dense '.join(without[:3])}, or use --method l1"
+                f"{keep}use --method l1"
             )
 
     def score(self, model: nn.Module, mask: Mask, inputs: ScoringInputs, round_index: int) -> Tensors:  # noqa: ARG002
