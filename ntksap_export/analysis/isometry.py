@@ -17,6 +17,7 @@ from torch import nn
 
 from ntksap_export.analysis.jacobian import Linearized, LogitMap, logit_map
 from ntksap_export.analysis.krylov import OVERSAMPLE, lanczos, randomized
+from ntksap_export.analysis.memory import amount
 from ntksap_export.errors import ConfigError
 from ntksap_export.progress import Progress, Silent
 
@@ -198,12 +199,10 @@ def _image_bytes(network: LogitMap, way: str, count: int) -> int:
 
 
 def _too_much(network: LogitMap, way: str, needed: int, allowed: int) -> str:
-    size = f"J of one image, {network.outputs} x {network.inputs}, needs {needed:,} bytes ({way}); got {allowed:,}"
+    size = f"J of one image, {network.outputs} x {network.inputs}, needs {amount(needed)} ({way})"
     cheaper = way != "lanczos" and _image_bytes(network, "lanczos", 1) + network.model_bytes <= allowed
-    return (
-        f"{size}: raise --memory{', or take --way lanczos, which never holds J' if cheaper else ''}; "
-        "fewer --images do not help"
-    )
+    hint = ", or take --way lanczos, which never holds J" if cheaper else ""
+    return f"{size}; --memory allows {amount(allowed)}. Raise it{hint}; fewer --images do not help"
 
 
 def isometry_of(found: JacobianValues) -> Isometry:

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from ntksap_export.analysis.krylov import lanczos
+from ntksap_export.analysis.memory import amount
 from ntksap_export.analysis.settled import eval_copy, first_line
 from ntksap_export.errors import ConfigError
 from ntksap_export.progress import Progress, Silent
@@ -236,8 +237,8 @@ def _spectrum(name: str, matrix: ConvolutionMap | MatrixMap, share: float, seed:
     steps = min(_STEPS, small, memory_bytes // step_bytes - 8)  # beside the two bases, what a product takes
     if steps < 2:
         raise ConfigError(
-            f"'{name}' as a matrix, {matrix.rows} x {matrix.columns}, needs {10 * step_bytes:,} bytes to be looked at; "
-            f"got {memory_bytes:,}: raise --memory"
+            f"'{name}' as a matrix, {matrix.rows} x {matrix.columns}, needs {amount(10 * step_bytes)} to be "
+            f"looked at; --memory allows {amount(memory_bytes)}. Raise it"
         )
     generator = torch.Generator(matrix.device).manual_seed(seed)
     values, weights = lanczos(matrix, probes, steps, generator, matrix.device)

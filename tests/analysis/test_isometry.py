@@ -207,9 +207,11 @@ def test_too_much_memory_names_the_flags() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(1200, 200))
     images = noise(2, 3, 20, 20)
 
-    with pytest.raises(ConfigError, match=r"200 x 1200, needs .* got 3,000,000: raise --memory, or take --way lanczos"):
+    with pytest.raises(
+        ConfigError, match=r"x 1200, needs .* --memory allows 2.87 MiB. Raise it, or take --way lanczos"
+    ):
         jacobian_values(net, images, way="exact", memory_bytes=3_000_000)
-    with pytest.raises(ConfigError, match=r"\(lanczos\); got 1,000: raise --memory; fewer --images"):
+    with pytest.raises(ConfigError, match=r"\(lanczos\); --memory allows 0.98 KiB. Raise it; fewer --images"):
         jacobian_values(net, images, way="auto", memory_bytes=1000)
     assert "lanczos" == jacobian_values(net, images, count=3, memory_bytes=3_000_000).way
 

@@ -132,7 +132,7 @@ def test_what_cannot_be_looked_at() -> None:
 
     with pytest.raises(ConfigError, match="cannot take an image of shape"):
         layer_isometry(layer, torch.zeros(1, 2, 5, 5))
-    with pytest.raises(ConfigError, match=r"'weight' as a matrix, 1296 x 1200, needs .* got 1,000: raise --memory"):
+    with pytest.raises(ConfigError, match=r"'weight' as a matrix, 1296 x 1200, needs .* --memory allows 0.98 KiB"):
         layer_isometry(layer, torch.zeros(1, 3, 20, 20), memory_bytes=1000)
     layer.weight.data[0] = torch.nan
     with pytest.raises(ConfigError, match="'weight' is NaN or infinite"):

@@ -83,6 +83,12 @@ def test_bad_input_is_one_line_and_an_exit_code(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_for_a_mask_is_told_the_file_in_it(ntksap: Call, own: str, tmp_path: Path) -> None:
+    saved_mask(own, tmp_path / "mask.safetensors")
+
+    refused(ntksap("analyze", own, "--mask", tmp_path), 4, f"give '{tmp_path / 'mask.safetensors'}'")
+
+
 def test_a_network_without_a_jacobian_is_refused(ntksap: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = """
 import torch

@@ -234,7 +234,7 @@ def test_a_trained_network_of_another_mask_is_left_out(own: str, tmp_path: Path)
             {"way": "lanzcos"},
             "--way knows no 'lanzcos'; did you mean lanczos? It takes auto, exact, lanczos, randomized",
         ),
-        ({"form": "x"}, "--form knows no 'x'; It takes sum, classes, full"),
+        ({"form": "x"}, "--form knows no 'x'; it takes sum, classes, full"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(changes: dict[str, Any], said: str) -> None:

@@ -93,5 +93,5 @@ def read_parts(text: str) -> tuple[str, ...]:
 def _check_one(flag: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         near = difflib.get_close_matches(value, known, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"--{flag} knows no '{value}'; {hint}It takes {', '.join(known)}")
+        hint = f"did you mean {near[0]}? It takes" if near else "it takes"
+        raise ConfigError(f"--{flag} knows no '{value}'; {hint} {', '.join(known)}")

@@ -236,7 +236,9 @@ def _whole(dense: nn.Module, mask: Mask, plan: ChannelPlan | None) -> Mask:
 def _read_mask(file: Path) -> tuple[Mask, dict[str, Any]]:
     """A mask of a mask file or of a checkpoint of ours, and where it comes from."""
     if not file.is_file():
-        raise CheckpointError(f"no such mask '{file}'")
+        inside = file / "mask.safetensors"
+        hint = f": that is a folder; give '{inside}'" if inside.is_file() else ""
+        raise CheckpointError(f"no such mask '{file}'{hint}")
     if is_mask_file(file):
         return load_mask(file)
     checkpoint = SparseCheckpoint.load(file)
