@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -35,16 +35,18 @@ Real = Annotated[
     ),
 ]  # fmt: skip
 Form = Annotated[
-    Literal["sum", "classes", "full"],
-    typer.Option(help="NTK of the sum of the logits, one of each logit by itself, or of all"),
+    str,
+    typer.Option(help="NTK of the sum of the logits (sum), one of each logit by itself (classes), or of all (full)"),
 ]
 Only = Annotated[
     str | None,
     typer.Option(help="Parts by commas: ntk, trace, isometry, structure. Default: all", show_default=False),
 ]
 Way = Annotated[
-    Literal["auto", "exact", "lanczos", "randomized"],
-    typer.Option(help="Singular values of the Jacobian; auto: exact up to 256 logits, else lanczos"),
+    str,
+    typer.Option(
+        help="Singular values of the Jacobian: exact, lanczos, randomized; auto: exact up to 256 logits, else lanczos"
+    ),
 ]
 Memory = Annotated[str, typer.Option(help="What each part may take beside the network, as 500MB or 2GiB")]
 Seeds = Annotated[int, typer.Option(help="Initializations to draw, from --seed on; numbers are their means")]
@@ -82,7 +84,9 @@ def analyze(
     from ntksap_export.report.text import seconds, size
 
     parts = analysing.PARTS if only is None else analysing.read_parts(only)
-    asked = analysing.Asked(images, real, form, analysing.read_memory(memory), parts, way, seeds, probes)
+    # what is no form or way is refused there
+    form_, way_ = cast("Any", form), cast("Any", way)
+    asked = analysing.Asked(images, real, form_, analysing.read_memory(memory), parts, way_, seeds, probes)
     directory, progress = out or analysing.default_out(target), console.make_progress(quiet)
     result = analysing.analyze(
         target, mask or [], options.given(settings), asked, directory, progress, options.as_typed(sys.argv[1:])

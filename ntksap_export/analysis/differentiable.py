@@ -266,7 +266,9 @@ class Differentiable:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ConfigError(f"the model cannot take images of shape {tuple(images.shape[1:])}: {reason}") from error
+            raise ConfigError(
+                f"the model cannot take {images.dtype} images of shape {tuple(images.shape[1:])}: {reason}"
+            ) from error
         if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or not logits.is_floating_point():
             got = f"{logits.dtype} {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
             raise ConfigError(f"the model must give logits (N, classes) to be differentiated; got {got}")

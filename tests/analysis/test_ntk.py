@@ -273,7 +273,7 @@ def test_bad_images_and_masks() -> None:
 
     with pytest.raises(ConfigError, match="must be floats"):
         ntk(model, images.to(torch.uint8))
-    with pytest.raises(ConfigError, match=r"cannot take images of shape \(3, 5, 5\)"):
+    with pytest.raises(ConfigError, match=r"cannot take torch.float64 images of shape \(3, 5, 5\)"):
         ntk(model, torch.zeros(N, 3, 5, 5))
     with pytest.raises(CheckpointError, match="made for another model"):
         ntk(model, images, mask=Mask({"other": torch.ones(1, dtype=torch.bool)}))

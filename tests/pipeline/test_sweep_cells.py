@@ -128,7 +128,7 @@ def test_a_share_of_each_groups_channels_is_one_cell_and_no_budget_of_the_others
         ({}, (), "--precision takes fp32, fp16, int8, by commas; got ''"),
         ({"control": "shuffle", "pattern": "channel"}, None, "--control shuffle has nothing to shuffle"),
         ({"method": "l1", "pattern": "2:4"}, None, "method l1 judges whole filters, but --pattern 2:4 chooses among"),
-        ({"epochs": 0}, None, "epochs: input should be greater than or equal to 1; got 0"),
+        ({"epochs": -1}, None, "epochs: input should be greater than or equal to 0; got -1"),
         ({"channel_sparsity": 0.5, "pattern": "channel+2:4", "sparsity": 2}, None, "sparsity must be in [0, 1); got 2"),
     ],
 )
