@@ -2,14 +2,15 @@
 
     python benchmarks/gpu.py
 
-Walks the road with `--device cuda` for resnet20 and resnet50 on the embedded digits, keeps what the stages report, and
-runs data.py, masking.py, pruning.py, training.py and profiles.py (the table of ResNet-50) there. Writes
+Walks the road with `--device cuda` for resnet20 and resnet50 on the embedded digits, keeps what the stages report, has
+`ntksap analyze` look at resnet20 on 256 images, and runs data.py, masking.py, pruning.py, training.py and profiles.py (the table of ResNet-50) there. Writes
 results/gpu.json and results/gpu.txt beside theirs. The paper's table takes hours and CIFAR-10:
 `python benchmarks/accuracy.py --suite paper`.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,13 @@ from ntksap_export import make_config, run_road
 from ntksap_export.pipeline import summary
 
 TABLE = ("--device", "cuda", "--batches", "1,16,64", "--precisions", "fp32,bf16,fp16,int8")
+
+
+def analysis(scratch: Path) -> float:
+    """Seconds of `ntksap analyze`, without its start."""
+    flags = ("--device", "cuda", "--images", "256", "--only", "ntk,isometry", "--quiet", "--out", str(scratch / "why"))
+    subprocess.run([sys.executable, "-m", "ntksap_export.cli", "analyze", "resnet20", *flags], check=True)
+    return float(json.loads((scratch / "why" / "analysis.json").read_text())["seconds"])
 
 
 def main() -> None:
@@ -47,6 +55,9 @@ def main() -> None:
             for row in result["latency"]:
                 text = f"p50 {row['p50_ms']:.3f} ms" if row["status"] == "measured" else f"skipped: {row['reason']}"
                 lines.append(f"  {row['backend']:<12} {row['variant']:<7} batch {row['batch']}: {text}")
+        seconds = analysis(Path(scratch))
+        rows.append({"analysis": "resnet20", "images": 256, "seconds": seconds})
+        lines.append(f"resnet20: kernel and Jacobian on 256 images in {seconds:.1f} s")
     save("gpu", rows, "\n".join(lines))
     data.main()
     masking.main()
