@@ -3,9 +3,9 @@
     python benchmarks/gpu.py
 
 Walks the road with `--device cuda` for resnet20 and resnet50 on the embedded digits, keeps what the stages report, has
-`ntksap analyze` look at resnet20 on 256 images, and runs data.py, masking.py, pruning.py, training.py and profiles.py (the table of ResNet-50) there. Writes
-results/gpu.json and results/gpu.txt beside theirs. The paper's table takes hours and CIFAR-10:
-`python benchmarks/accuracy.py --suite paper`.
+`ntksap analyze` look at resnet20 on 256 images, and runs data.py, masking.py, pruning.py, training.py and profiles.py
+(the table of ResNet-50) there. Writes results/gpu.json and results/gpu.txt beside theirs. The paper's table takes hours
+and CIFAR-10: `python benchmarks/accuracy.py --suite paper`.
 """
 
 from __future__ import annotations
