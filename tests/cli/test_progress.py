@@ -207,7 +207,7 @@ def test_a_quiet_road_says_nothing_but_its_result(tmp_path: Path) -> None:
     assert 27_090 == json.loads(ended.stdout)["kept"]
 
 
-@pytest.mark.parametrize("verb", ["train", "export", "report"])
+@pytest.mark.parametrize("verb", ["train", pytest.param("export", marks=pytest.mark.slow), "report"])
 def test_quiet_before_the_verb_and_after_it(ntksap: Call, finished_run: Path, verb: str) -> None:
     told = ntksap(verb, finished_run)
     before, after, short = (

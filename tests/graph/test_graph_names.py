@@ -241,6 +241,7 @@ sys.stdout.buffer.write(optimize(export(model, torch.randn(1, 3, 32, 32)))[0].to
 """
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes() -> None:
     def written(seed: int) -> bytes:
         script = IN_A_PROCESS.format(seed=seed)

@@ -48,8 +48,10 @@ def kill_when(moment: Callable[[Path], bool], out: Path) -> None:
     "moment",
     [
         within_epoch,
-        begun("export"),
-        *(pytest.param(moment, marks=pytest.mark.slow) for moment in (begun("prune"), first_epoch, begun("profile"))),
+        *(
+            pytest.param(moment, marks=pytest.mark.slow)
+            for moment in (begun("prune"), first_epoch, begun("export"), begun("profile"))
+        ),
     ],
 )
 def test_killed_run_goes_on_and_ends_the_same(

@@ -196,6 +196,7 @@ def test_a_plan_measures_nothing(machine: Machine, tmp_path: Path) -> None:
     assert TABLE in planned["files"]
 
 
+@pytest.mark.slow
 def test_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is said of how fast it is: half way, in proportions, from the narrowest network to the dense one."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
