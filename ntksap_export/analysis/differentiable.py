@@ -16,7 +16,6 @@ All are exact: they differ by rounding only.
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,15 +26,18 @@ from torch import nn
 from torch.func import functional_call, vjp, vmap
 
 from ntksap_export.analysis.columns import Piece, Tensors, flat, picked, width
+from ntksap_export.analysis.footprint import Footprint
 from ntksap_export.analysis.per_image import PerImage
+from ntksap_export.analysis.settled import eval_copy
 from ntksap_export.errors import ConfigError
 from ntksap_export.masks import Mask, prunable_names
+from ntksap_export.quoting import first_line
 
 Parameters = Literal["prunable", "all"]
 
 
 @dataclass(frozen=True, slots=True)
-class Footprint:
+class ImageCost:
     """What one image takes when its outputs are differentiated, in elements of the copy's dtype.
 
     Attributes:
@@ -66,7 +68,7 @@ class Differentiable:
     def __init__(self, model: nn.Module, parameters: Parameters, mask: Mask | None, dtype: torch.dtype) -> None:
         if mask is not None:
             mask.check_fits(model)
-        self._net = copy.deepcopy(model).to(dtype).eval().requires_grad_(False)
+        self._net = eval_copy(model).to(dtype).requires_grad_(False)
         if mask is not None:
             mask.apply_(self._net)
         own = dict(self._net.named_parameters())
@@ -103,41 +105,21 @@ class Differentiable:
         """Where the copy is: where the model was."""
         return next(iter(self._weights.values())).device
 
-    def footprint(self, shape: Sequence[int]) -> Footprint:
+    def footprint(self, shape: Sequence[int]) -> ImageCost:
         """What one image of `shape` (C, H, W) takes; found by a forward pass of one image of zeros.
 
         Raises:
             ConfigError: the model does not take such an image, or its outputs cannot be differentiated by its weights.
         """
-        ours = {weight.untyped_storage().data_ptr() for weight in self._net.parameters()}
-        saved: dict[int, int] = {}
-        unfolded = [0]
-
-        def keep(tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in ours:
-                saved[storage.data_ptr()] = storage.nbytes() // self.dtype.itemsize
-            return tensor
-
-        def measure(module: nn.Module, _: object, output: torch.Tensor) -> None:
-            if isinstance(module, nn.Conv2d) and output.shape[1]:
-                unfolded.append(module.weight[0].numel() * module.groups * (output.numel() // output.shape[1]))
-
-        hooks = [
-            module.register_forward_hook(measure) for module in self._net.modules() if isinstance(module, nn.Conv2d)
-        ]
         weights = {name: weight.detach().requires_grad_() for name, weight in self._weights.items()}
-        try:
-            with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-                logits = self._call(weights, torch.zeros(1, *shape, dtype=self.dtype, device=self.device))
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with torch.enable_grad(), Footprint(self._net) as watch:
+            logits = self._call(weights, torch.zeros(1, *shape, dtype=self.dtype, device=self.device))
         if not logits.requires_grad:
             raise ConfigError(
                 "the outputs do not depend on the weights by a derivative; are they detached, or rounded?"
             )
-        return Footprint(outputs=logits.shape[1], saved=sum(saved.values()), unfolded=max(unfolded))
+        size = self.dtype.itemsize
+        return ImageCost(logits.shape[1], watch.saved_bytes // size, watch.unfolded_bytes // size)
 
     def parts(self, columns: int) -> Iterator[tuple[Piece, ...]]:
         """All columns in order, at most `columns` in one part; a parameter may be cut."""
@@ -265,9 +247,8 @@ class Differentiable:
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ConfigError(
-                f"the model cannot take {images.dtype} images of shape {tuple(images.shape[1:])}: {reason}"
+                f"the model cannot take {images.dtype} images of shape {tuple(images.shape[1:])}: {first_line(error)}"
             ) from error
         if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or not logits.is_floating_point():
             got = f"{logits.dtype} {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__

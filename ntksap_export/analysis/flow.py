@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from ntksap_export.analysis.path_sums import ASIS, BOTH, MOVED, NEW, PRODUCTS, SUMS
-from ntksap_export.analysis.settled import first_line
 from ntksap_export.errors import ConfigError
+from ntksap_export.quoting import first_line
 
 _NOWHERE = -(10**9)  # the exponent where all counts are 0: any other one is larger
 _SOMETHING = 1e-3  # saturated, sums are whole numbers but for rounding, and interpolation's coefficients

@@ -13,8 +13,9 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ntksap_export.analysis.footprint import Footprint
-from ntksap_export.analysis.settled import eval_copy, first_line
+from ntksap_export.analysis.settled import eval_copy
 from ntksap_export.errors import ConfigError
+from ntksap_export.quoting import first_line
 
 
 @dataclass(frozen=True, slots=True)

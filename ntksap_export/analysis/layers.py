@@ -20,9 +20,10 @@ from torch import nn
 
 from ntksap_export.analysis.krylov import lanczos
 from ntksap_export.analysis.memory import amount
-from ntksap_export.analysis.settled import eval_copy, first_line
+from ntksap_export.analysis.settled import eval_copy
 from ntksap_export.errors import ConfigError
 from ntksap_export.progress import Progress, Silent
+from ntksap_export.quoting import first_line
 
 _SVD_WORK = 2**28  # larger * smaller^2 sides of the matrix; some tenths of a second
 _PROBES = 4

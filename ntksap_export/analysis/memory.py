@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from ntksap_export.analysis.differentiable import Differentiable, Footprint
+from ntksap_export.analysis.differentiable import Differentiable, ImageCost
 from ntksap_export.errors import ConfigError
 
 Form = Literal["sum", "classes", "full"]
@@ -51,7 +51,7 @@ class Estimate:
         return asdict(self)
 
 
-def estimate(work: Differentiable, found: Footprint, images: int, elements: int, form: Form, memory: int) -> Estimate:
+def estimate(work: Differentiable, found: ImageCost, images: int, elements: int, form: Form, memory: int) -> Estimate:
     """The fastest way that stays within `memory` bytes.
 
     Args:
@@ -117,7 +117,7 @@ def _ways(images: int, outputs: int, form: Form) -> Iterator[tuple[int, int]]:
 
 
 def _costs(
-    work: Differentiable, found: Footprint, images: int, elements: int, form: Form, at_once: int, sums: int
+    work: Differentiable, found: ImageCost, images: int, elements: int, form: Form, at_once: int, sums: int
 ) -> tuple[int, int]:
     """Bytes that the columns have no part in, and bytes of each column."""
     size, kernel = work.dtype.itemsize, 8

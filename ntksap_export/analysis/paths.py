@@ -14,9 +14,10 @@ from torch import nn
 from torch.func import functional_call
 
 from ntksap_export.analysis.flow import Flow, flow_of, plain
-from ntksap_export.analysis.settled import eval_copy, first_line
+from ntksap_export.analysis.settled import eval_copy
 from ntksap_export.errors import ConfigError
 from ntksap_export.masks import Mask
+from ntksap_export.quoting import first_line
 
 
 def live_weights(model: nn.Module, mask: Mask, shape: tuple[int, ...]) -> Mask:

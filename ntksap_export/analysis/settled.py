@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ntksap_export.errors import ConfigError
+from ntksap_export.quoting import first_line
 
 
 def settled(model: nn.Module, images: torch.Tensor) -> nn.Module:
@@ -62,8 +63,3 @@ def eval_copy(model: nn.Module) -> nn.Module:
         return copy.deepcopy(model).eval()
     except Exception as error:  # a model's own code may fail in any way
         raise ConfigError(f"{type(model).__name__} cannot be copied to be looked at: {first_line(error)}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
